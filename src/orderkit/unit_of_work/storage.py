@@ -1,0 +1,163 @@
+"""The storage contract: what a unit of work needs of the place that keeps orders.
+
+A storage is synchronous and lives as long as one attempt of one unit of work, on one connection. The
+asynchronous shell runs the same scripts over it. The conformance suite that every implementation passes
+is `orderkit.testing.conformance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import datetime
+from typing import NamedTuple, Protocol, TypeVar
+
+from orderkit.unit_of_work.changes import ChangeSet, KeyReference
+
+T = TypeVar("T")
+StorageT_co = TypeVar("StorageT_co", bound="Storage", covariant=True)
+
+
+class OrderRecord(NamedTuple):
+    """An order as it is kept.
+
+    Attributes:
+        document: The aggregate as JSON text, without its metadata.
+        metadata: The application's metadata as JSON text.
+        version: The number of events so far.
+        schema_version: The version of the document's shape.
+    """
+
+    document: str
+    metadata: str
+    version: int
+    schema_version: int
+
+
+class StoredKey(NamedTuple):
+    """An idempotency record as it is kept, with the order it speaks of as that is now."""
+
+    fingerprint: str
+    order_id: str
+    order_version: int
+    expires_at: datetime
+    order: OrderRecord | None
+
+
+class Reading(NamedTuple):
+    """What one statement found: the order, and the record of a key if one was asked for."""
+
+    order: OrderRecord | None
+    stored: StoredKey | None
+
+
+class Outcome(NamedTuple):
+    """What became of a change set.
+
+    Attributes:
+        committed: Everything was written. If false, nothing was.
+        guards_held: Every guarded order was at its version.
+        stored: The record of the claimed key, where it was taken and its owner is already visible. The
+            loser of a race may have to look in a further statement: it is None then.
+    """
+
+    committed: bool
+    guards_held: bool
+    stored: StoredKey | None = None
+
+
+class Storage(Protocol):
+    """Read and write within one attempt of one unit of work.
+
+    Whatever fails raises one of the storage errors or conflicts of `orderkit.errors`, and then nothing
+    was written; `CommitUnknown` is the one exception, and says so. Every method is confined to the
+    tenant it is given.
+    """
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether writes become durable only with the end of a surrounding transaction."""
+        ...
+
+    def read(self, tenant: str, order_id: str, *, key: KeyReference | None = None, lock: bool = False) -> Reading:
+        """Read an order and, in the same statement, the record of an idempotency key.
+
+        Args:
+            tenant: Whose order.
+            order_id: Which order.
+            key: The key whose record is wanted as well, expired or not.
+            lock: Keep the order locked until the surrounding transaction ends.
+        """
+        ...
+
+    def read_key(self, key: KeyReference) -> StoredKey | None:
+        """Read the record of an idempotency key, expired or not, in a statement of its own."""
+        ...
+
+    def commit(self, changes: ChangeSet) -> Outcome:
+        """Write a change set: all of it, or nothing.
+
+        Outside a transaction the write is durable when this returns. Inside one it is surrounded by a
+        savepoint, so that an error leaves the transaction usable and what went before it in place.
+
+        The guards are checked first, then the key is claimed, then the rest is written: a stale version
+        never burns a key, a taken key never changes an order.
+
+        Raises:
+            AlreadyExists: An inserted order's id or number is taken.
+            StorageError: See the families.
+        """
+        ...
+
+
+class Backend(Protocol[StorageT_co]):
+    """Open storages: one per attempt. Safe to share between threads."""
+
+    def connect(self, *, transaction: bool = False) -> AbstractContextManager[StorageT_co]:
+        """Open a storage for the length of a block.
+
+        Args:
+            transaction: Surround the block with one transaction, committed at its end and rolled back if
+                the block raises. Otherwise each `commit` is durable by itself.
+
+        Raises:
+            StorageUnavailable: The database was not reached.
+            CommitUnknown: The connection went while the surrounding transaction was being committed.
+        """
+        ...
+
+    def create_schema(self) -> None:
+        """Create the tables and indexes that are not there yet."""
+        ...
+
+    def close(self) -> None:
+        """Release every connection. Closing twice is harmless."""
+        ...
+
+
+class Caller(Protocol[StorageT_co]):
+    """Run synchronous work over an open storage without blocking the event loop."""
+
+    async def __call__(self, work: Callable[[StorageT_co], T], /) -> T:
+        """Run the work and return what it returns."""
+        ...
+
+
+class AsyncBackend(Protocol[StorageT_co]):
+    """Open storages from a running event loop."""
+
+    def connect(self, *, transaction: bool = False) -> AbstractAsyncContextManager[Caller[StorageT_co]]:
+        """Open a storage for the length of a block; see `Backend.connect`.
+
+        Yields:
+            A caller: `await call(work)` runs `work(storage)`, one at a time.
+        """
+        ...
+
+    async def create_schema(self) -> None:
+        """Create the tables and indexes that are not there yet."""
+        ...
+
+    async def close(self) -> None:
+        """Release every connection. Closing twice is harmless."""
+        ...
