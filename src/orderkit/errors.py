@@ -34,7 +34,6 @@ Every message says what happened, what is unchanged, and what to do. Programs lo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import attrs
 
@@ -46,7 +45,7 @@ class OrderKitError(Exception):
         code: A stable name for programs, such as `order_not_found`. Codes never change meaning.
     """
 
-    code: ClassVar[str] = "orderkit_error"
+    code: str = "orderkit_error"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -93,6 +92,8 @@ class InvalidCommand(InvalidInput):
     """A command, or something inside it, is not valid.
 
     Attributes:
+        code: The one code that all field errors share, or `invalid_command` where they differ.
+        subject: What was not valid, such as `Line`.
         errors: Every field error found, in the order of the fields.
     """
 
@@ -101,6 +102,9 @@ class InvalidCommand(InvalidInput):
     def __init__(self, subject: str, errors: tuple[FieldError, ...]) -> None:
         self.subject = subject
         self.errors = errors
+        codes = {error.code for error in errors}
+        if len(codes) == 1:
+            self.code = codes.pop()
         listed = "; ".join(f"{e.field or subject}: {e.message} [{e.code}]" for e in errors)
         super().__init__(f"{subject} is not valid, nothing was changed. {listed}")
 
@@ -171,14 +175,16 @@ class VersionConflict(Conflict):
         order_id: The order.
         expected: The version the caller or the script had read.
         actual: The version found, where it is known.
+        stated: Whether the caller stated the expected version: such a conflict is never retried away.
     """
 
     code = "version_conflict"
 
-    def __init__(self, order_id: str, expected: int, actual: int | None = None) -> None:
+    def __init__(self, order_id: str, expected: int, actual: int | None = None, *, stated: bool = False) -> None:
         self.order_id = order_id
         self.expected = expected
         self.actual = actual
+        self.stated = stated
         found = "has moved on" if actual is None else f"is at version {actual}"
         super().__init__(
             f"Order {order_id!r} was expected at version {expected} but {found}; nothing was changed. "

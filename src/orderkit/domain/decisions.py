@@ -1,0 +1,109 @@
+"""`decide`, `preview` and `allowed`: what follows from a command, without doing any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+
+from orderkit.clock import IdSource
+from orderkit.domain import annotations, drafting, lifecycle
+from orderkit.domain.commands import CreateDraft, OrderCommand, PlaceOrder
+from orderkit.domain.events import Event
+from orderkit.domain.evolution import replay
+from orderkit.domain.order import Order
+from orderkit.domain.rules import IllegalTransition, Rule, Situation
+from orderkit.errors import Refused
+
+# A rule is invariant in its command; the registry finds it by exactly that type.
+RULES: Final[Mapping[type[OrderCommand], Rule[Any]]] = {
+    rule.command: rule for rule in (*drafting.RULES, *lifecycle.RULES, *annotations.RULES)
+}
+"""Every command that acts on an order that exists, with its rule: the one list everything is derived from."""
+
+
+def decide(order: Order | None, command: OrderCommand, *, now: datetime, ids: IdSource) -> tuple[Event, ...]:
+    """Return the events that follow from a command. Pure: nothing is changed.
+
+    Args:
+        order: The order as it is; None for a command that makes a new one.
+        command: What is asked of it.
+        now: The current time, aware and in UTC.
+        ids: Where new ids come from.
+
+    Raises:
+        Refused: A rule speaks against it.
+        InvalidCommand: What it would make of the order is not valid as a whole.
+    """
+    situation = Situation(now, ids)
+    if isinstance(command, CreateDraft | PlaceOrder):
+        if order is not None:
+            raise IllegalTransition(command.kind, order.status, frozenset())
+        return drafting.create(command, situation)
+    if order is None:
+        raise ValueError(f"{type(command).__name__} acts on an order that exists")
+    rule = RULES[type(command)]
+    for refusal in rule.refusals(order, now):
+        raise refusal
+    decided: tuple[Event, ...] = rule.decide(order, command, situation)
+    return decided
+
+
+@attrs.frozen
+class Preview:
+    """What a command would do.
+
+    Attributes:
+        before: The order as it is; None if the command makes it.
+        after: The order as it would be: its money, quantities and states.
+        events: What would happen.
+    """
+
+    before: Order | None
+    after: Order
+    events: tuple[Event, ...]
+
+
+def preview(order: Order | None, command: OrderCommand, *, now: datetime, ids: IdSource) -> Preview:
+    """Return what a command would do, without doing it.
+
+    Raises:
+        Refused: It would be refused, for the reason it would be refused for.
+        InvalidCommand: What it would make of the order is not valid as a whole.
+    """
+    events = decide(order, command, now=now, ids=ids)
+    return Preview(order, replay(events, order), events)
+
+
+@attrs.frozen
+class Permission:
+    """Whether a command is allowed, and if not, everything that speaks against it.
+
+    Attributes:
+        command: Its type.
+        kind: Its `kind`.
+        refusals: The typed reasons; empty if it is allowed.
+    """
+
+    command: type[OrderCommand]
+    kind: str
+    refusals: tuple[Refused, ...]
+
+    def __bool__(self) -> bool:
+        """Tell whether the command is allowed."""
+        return not self.refusals
+
+
+def allowed(order: Order, *, now: datetime) -> dict[str, Permission]:
+    """Ask every rule what it says of an order: each command by kind, with a yes or the reasons why not.
+
+    What only the contents of a command can tell, such as a quantity beyond what is left, is not asked:
+    that is what `preview` is for.
+    """
+    return {
+        rule.kind: Permission(rule.command, rule.kind, tuple(rule.refusals(order, now))) for rule in RULES.values()
+    }
+
+

@@ -1,0 +1,79 @@
+"""Order numbers: what people call an order by. Assigned when it is placed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Crockford's base 32: no I, L, O or U to be misread or to form words with."""
+
+
+class OrderNumbers(Protocol):
+    """Assign order numbers."""
+
+    @property
+    def gapless(self) -> bool:
+        """Whether numbers are counted, which takes a real transaction and one order at a time per tenant."""
+        ...
+
+    def assign(self, count: Callable[[], int]) -> str:
+        """Return a number for a new order.
+
+        Args:
+            count: Takes the tenant's next number, without gaps; only a gapless strategy calls it.
+        """
+        ...
+
+
+@attrs.frozen
+class RandomNumbers:
+    """Random numbers: nobody learns from one how many orders there are, and none waits for another.
+
+    Attributes:
+        prefix: What every number begins with.
+        length: How many random characters follow, in groups of four; 12 have 60 bits.
+
+    Example:
+        >>> len(RandomNumbers().assign(lambda: 0))
+        14
+    """
+
+    prefix: str = ""
+    length: int = attrs.field(default=12, validator=attrs.validators.in_(range(8, 33)))
+    gapless: bool = attrs.field(default=False, init=False)
+
+    def assign(self, count: Callable[[], int]) -> str:
+        """Return a random number."""
+        bits = secrets.randbits(5 * self.length)
+        characters = "".join(_ALPHABET[bits >> 5 * position & 31] for position in range(self.length))
+        groups = (characters[start : start + 4] for start in range(0, self.length, 4))
+        return self.prefix + "-".join(groups)
+
+
+@attrs.frozen
+class GaplessNumbers:
+    """Consecutive numbers per tenant, without gaps: 1, 2, 3, …
+
+    Every placement of a tenant waits for the one before it to be committed: choose it where the law asks
+    for it, not for looks.
+
+    Attributes:
+        prefix: What every number begins with.
+        digits: The least number of digits, filled with zeros.
+
+    Example:
+        >>> GaplessNumbers(prefix="A", digits=6).assign(lambda: 42)
+        'A000042'
+    """
+
+    prefix: str = ""
+    digits: int = 1
+    gapless: bool = attrs.field(default=True, init=False)
+
+    def assign(self, count: Callable[[], int]) -> str:
+        """Return the tenant's next number."""
+        return f"{self.prefix}{count():0{self.digits}d}"

@@ -1,0 +1,116 @@
+"""What differs from one database to the next, as one contract: a database is one module that fulfils it."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from orderkit.storage.sql.execution import Executor
+from orderkit.storage.sql.tables import PREFIX, metadata
+from orderkit.unit_of_work.changes import ChangeSet, Table, Value
+from orderkit.unit_of_work.storage import Outcome
+
+
+class FaultKind(enum.Enum):
+    """What a driver's error comes down to."""
+
+    DUPLICATE = enum.auto()
+    BUSY = enum.auto()
+    LOCK_TIMEOUT = enum.auto()
+    FULL = enum.auto()
+    SCHEMA_MISSING = enum.auto()
+    LOST = enum.auto()
+    OTHER = enum.auto()
+
+
+class Fault(NamedTuple):
+    """A driver's error, understood.
+
+    Attributes:
+        kind: What it comes down to.
+        code: The database's own code for it, safe to show.
+        where: What it speaks of, such as the name of a constraint. It is never shown.
+    """
+
+    kind: FaultKind
+    code: str
+    where: str = ""
+
+
+class Dialect(Protocol):
+    """Speak one database's SQL in one driver's placeholder style."""
+
+    @property
+    def begin(self) -> str:
+        """The statement that opens a transaction meant for writing."""
+        ...
+
+    @property
+    def one_statement(self) -> bool:
+        """Whether `write` is a single statement, atomic without a transaction around it."""
+        ...
+
+    @property
+    def row_lock(self) -> str:
+        """What is appended to a select to keep its rows locked; empty where a writer is alone anyway."""
+        ...
+
+    @property
+    def skip_locked(self) -> str:
+        """What is appended to a select of rows to be removed, so that two removers do not meet."""
+        ...
+
+    def compile(self, template: str) -> str:
+        """Turn a template into a statement, once; see `compile_template`."""
+        ...
+
+    def encode(self, value: Value) -> Value:
+        """Return a value as the driver takes it."""
+        ...
+
+    def decode_time(self, value: object) -> datetime:
+        """Return a time as it was given: aware and in UTC."""
+        ...
+
+    def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
+        """Write a change set, or find out why it cannot be; the caller makes it atomic if need be."""
+        ...
+
+    def fault(self, error: BaseException) -> Fault:
+        """Understand a driver's error."""
+        ...
+
+
+_MARKER = re.compile(r"(?<![:\w]):(text|integer|bigint|boolean|time)\b(\[\])?")
+
+
+def compile_template(template: str, schema: str | None, parameter: Callable[[int, str], str]) -> str:
+    """Turn a template into a statement.
+
+    `{orders}` stands for the qualified name of a table; `:text`, `:time` and the other kinds stand for
+    parameters, in the order in which they are given, and `:text[]` for an array of them.
+
+    Args:
+        template: The statement with its markers.
+        schema: The schema of the tables, quoted already, or None for the connection's default.
+        parameter: Returns the driver's placeholder for a position, counted from 1, and a kind.
+    """
+    position = 0
+
+    def placeholder(match: re.Match[str]) -> str:
+        nonlocal position
+        position += 1
+        return parameter(position, match[1] + (match[2] or ""))
+
+    qualifier = "" if schema is None else f"{schema}."
+    names = {name.removeprefix(PREFIX): qualifier + name for name in metadata.tables}
+    return _MARKER.sub(placeholder, template.format_map(names))
+
+
+def replacing(table: Table) -> str:
+    """Return the end of an insert that replaces the row with the same primary key."""
+    assigned = ", ".join(f"{column} = excluded.{column}" for column in table.columns if column not in table.key)
+    return f" ON CONFLICT ({', '.join(table.key)}) DO {f'UPDATE SET {assigned}' if assigned else 'NOTHING'}"

@@ -1,0 +1,258 @@
+"""PostgreSQL: a change set is one data-modifying statement, one round trip and one commit.
+
+The statement is built once for each *shape*: which parts a change set has, and whether each is one row or
+many. Single rows travel as scalars, many as one array for each column. Inside the statement, in this
+order: lock the guarded orders at their versions; claim the key if all of them held; write the rest if both
+did; say what held. A key claimed first would be burnt by a stale version, an order updated first would be
+changed by a duplicate. Orders are locked in the order of their ids, so that two writers cannot deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import cast
+
+import attrs
+
+from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
+from orderkit.storage.sql.execution import Executor, Parameter
+from orderkit.storage.sql.records import KEY_COLUMNS, KEY_JOIN, KEY_MATCH, stored_key
+from orderkit.storage.sql.tables import kind_of
+from orderkit.unit_of_work.changes import KEYS, ChangeSet, Row, Table, Value
+from orderkit.unit_of_work.storage import Outcome
+
+Part = tuple[tuple[Table, bool], ...]
+"""The tables one kind of change touches, each with whether it has many rows."""
+
+Shape = tuple[int, bool, Part, Part, Part, Part]
+"""No, one or many guards; a claim or none; deletes, updates, upserts and inserts."""
+
+_TYPES = {"text": "text", "json": "text", "integer": "int4", "bigint": "int8", "boolean": "bool", "time": "timestamptz"}
+
+_GUARD_KINDS = ("text", "text", "integer")
+
+
+def shape_of(changes: ChangeSet) -> Shape:
+    """Return the shape of a change set."""
+    return (
+        min(len(changes.guards), 2),
+        changes.claim is not None,
+        tuple([(table, len(rows) > 1) for table, rows in changes.deletes.items()]),
+        tuple([(table, len(rows) > 1) for table, rows in changes.updates.items()]),
+        tuple([(table, len(rows) > 1) for table, rows in changes.upserts.items()]),
+        tuple([(table, len(rows) > 1) for table, rows in changes.inserts.items()]),
+    )
+
+
+def parameters_of(changes: ChangeSet) -> list[Parameter]:
+    """Return the parameters of the statement for a change set's shape."""
+    parameters: list[Parameter] = []
+    guards, claim = changes.guards, changes.claim
+    if guards:
+        _add(parameters, guards)
+        if len(guards) > 1:
+            parameters.append(len(guards))
+    if claim is not None:
+        parameters += claim
+    for part in (changes.deletes, changes.updates, changes.upserts, changes.inserts):
+        for rows in part.values():
+            _add(parameters, rows)
+    if claim is not None:
+        parameters += claim[:3]
+    return parameters
+
+
+def _add(parameters: list[Parameter], rows: Sequence[Row]) -> None:
+    """Add one row as scalars, or many as one list for each column."""
+    if len(rows) == 1:
+        parameters += rows[0]
+    else:
+        parameters += map(list, zip(*rows, strict=True))
+
+
+@attrs.frozen(eq=False)
+class Postgresql:
+    """Speak PostgreSQL.
+
+    Args:
+        numbered: Placeholders are `$1`, `$2`, …, as asyncpg wants them, and not `%s`.
+        schema: The schema of the tables, quoted; None for the first of the search path.
+    """
+
+    numbered: bool
+    schema: str | None = None
+    _statements: dict[str, str] = attrs.field(factory=dict, init=False)
+    _shapes: dict[Shape, str] = attrs.field(factory=dict, init=False)
+
+    begin = "BEGIN"
+    one_statement = True
+    row_lock = " FOR UPDATE"
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def compile(self, template: str) -> str:
+        """Turn a template into a statement, once."""
+        statement = self._statements.get(template)
+        if statement is None:
+            statement = compile_template(template, self.schema, self._parameter)
+            self._statements[template] = statement
+        return statement
+
+    def _parameter(self, position: int, kind: str) -> str:
+        """Return a placeholder whose type does not depend on the value or on what the driver guesses."""
+        dimension = "[]" if kind.endswith("[]") else ""
+        return f"{f'${position}' if self.numbered else '%s'}::{_TYPES[kind.removesuffix('[]')]}{dimension}"
+
+    def encode(self, value: Value) -> Value:
+        """Return the value: the drivers know its type."""
+        return value
+
+    def decode_time(self, value: object) -> datetime:
+        """Return a time in UTC; psycopg gives it in the zone of the session."""
+        return cast("datetime", value).astimezone(UTC)
+
+    def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
+        """Write a change set in one statement."""
+        shape = shape_of(changes)
+        statement = self._shapes.get(shape)
+        if statement is None:
+            statement = self.compile(change_statement(shape))
+            self._shapes[shape] = statement
+        row = executor.execute(statement, parameters_of(changes))[0]
+        if row[1]:
+            return Outcome(committed=True, guards_held=True)
+        stored = None if changes.claim is None else stored_key(self, row[2:])
+        return Outcome(committed=False, guards_held=bool(row[0]), stored=stored)
+
+    def fault(self, error: BaseException) -> Fault:
+        """Understand a driver's error by its SQLSTATE; see `fault_of`."""
+        return fault_of(error)
+
+
+def change_statement(shape: Shape) -> str:
+    """Return the template of the one statement that writes every change set of a shape."""
+    guards, claim, deletes, updates, upserts, inserts = shape
+    gate = "ok" if claim else "held" if guards else None
+    writes = [_delete(table, many, gate) for table, many in deletes]
+    writes += [_update(table, many, gate) for table, many in updates]
+    writes += [_insert(table, many, gate) + replacing(table) for table, many in upserts]
+    writes += [_insert(table, many, gate) for table, many in inserts]
+    parts = _gates(guards, claim) + [f"w{number} AS ({write})" for number, write in enumerate(writes)]
+    return f"WITH {', '.join(parts)} {_verdict(gate, guards, claim)}"
+
+
+def _gates(guards: int, claim: bool) -> list[str]:
+    """Return what comes before the writes: the guarded orders, and the key if they all held."""
+    parts = []
+    if guards:
+        source = _source(("tenant", "id", "version"), _GUARD_KINDS, many=guards > 1)
+        wanted = ":bigint" if guards > 1 else "1"
+        parts.append(
+            f"guarded AS (SELECT 1 FROM {{orders}} AS o JOIN {source} USING (tenant, id, version) "
+            "ORDER BY o.tenant, o.id FOR UPDATE OF o)"
+        )
+        parts.append(f"held AS MATERIALIZED (SELECT count(*) = {wanted} AS ok FROM guarded)")
+    if claim:
+        parts.append(
+            f"claimed AS ({_insert(KEYS, False, 'held' if guards else None)} ON CONFLICT DO NOTHING RETURNING 1)"
+        )
+        parts.append("ok AS MATERIALIZED (SELECT EXISTS (SELECT FROM claimed) AS ok)")
+    return parts
+
+
+def _verdict(gate: str | None, guards: int, claim: bool) -> str:
+    """Return the final select: whether the guards held, whether all was written, and a taken key's record.
+
+    That record is read as of before the statement: the winner of a race that is still on is not seen.
+    """
+    if gate is None:
+        return "SELECT true, true"
+    held = "held.ok" if guards else "true"
+    if not claim:
+        return f"SELECT {held}, {held} FROM held"
+    both = "ok CROSS JOIN held" if guards else "ok"
+    key_join = KEY_JOIN.replace(KEY_MATCH, f"NOT ok.ok AND {KEY_MATCH}")
+    return f"SELECT {held}, ok.ok, {KEY_COLUMNS} FROM {both} {key_join}"
+
+
+def _source(columns: Sequence[str], kinds: Sequence[str], *, many: bool) -> str:
+    """Return the rows of a part as a relation named v: one of scalars, or many of arrays."""
+    wire = ["text" if kind == "json" else kind for kind in kinds]
+    rows = f"unnest({', '.join(f':{kind}[]' for kind in wire)})"
+    if not many:
+        rows = f"(VALUES ({', '.join(f':{kind}' for kind in wire)}))"
+    return f"{rows} AS v ({', '.join(columns)})"
+
+
+def _table_source(table: Table, columns: Sequence[str], *, many: bool) -> str:
+    return _source(columns, [kind_of(table.name, column) for column in columns], many=many)
+
+
+def _value(table: Table, column: str) -> str:
+    """Return a column of v as the table takes it."""
+    return f"v.{column}::jsonb" if kind_of(table.name, column) == "json" else f"v.{column}"
+
+
+def _matching(table: Table, gate: str | None) -> str:
+    """Return the condition that picks the rows of t named by v, if the gate is open."""
+    conditions = [f"t.{column} = v.{column}" for column in table.key]
+    return " AND ".join(conditions if gate is None else [f"{gate}.ok", *conditions])
+
+
+def _from(source: str, gate: str | None) -> str:
+    return source if gate is None else f"{source}, {gate}"
+
+
+def _insert(table: Table, many: bool, gate: str | None) -> str:
+    values = ", ".join(_value(table, column) for column in table.columns)
+    source = _from(_table_source(table, table.columns, many=many), gate)
+    where = "" if gate is None else f" WHERE {gate}.ok"
+    return f"INSERT INTO {{{table.name}}} ({', '.join(table.columns)}) SELECT {values} FROM {source}{where}"
+
+
+def _update(table: Table, many: bool, gate: str | None) -> str:
+    assigned = ", ".join(f"{column} = {_value(table, column)}" for column in table.columns if column not in table.key)
+    source = _from(_table_source(table, table.columns, many=many), gate)
+    return f"UPDATE {{{table.name}}} AS t SET {assigned} FROM {source} WHERE {_matching(table, gate)}"
+
+
+def _delete(table: Table, many: bool, gate: str | None) -> str:
+    source = _from(_table_source(table, table.key, many=many), gate)
+    return f"DELETE FROM {{{table.name}}} AS t USING {source} WHERE {_matching(table, gate)}"
+
+
+_KINDS = {
+    "23505": FaultKind.DUPLICATE,
+    "40001": FaultKind.BUSY,
+    "40P01": FaultKind.BUSY,
+    "55P03": FaultKind.LOCK_TIMEOUT,
+    "57014": FaultKind.BUSY,
+    "53100": FaultKind.FULL,
+    "42P01": FaultKind.SCHEMA_MISSING,
+    "42703": FaultKind.SCHEMA_MISSING,
+    "3F000": FaultKind.SCHEMA_MISSING,
+    "53300": FaultKind.LOST,
+    "57P01": FaultKind.LOST,
+    "57P02": FaultKind.LOST,
+    "57P03": FaultKind.LOST,
+    "57P05": FaultKind.LOST,
+    "25P03": FaultKind.LOST,
+}
+"""Faults by SQLSTATE (PostgreSQL documentation, appendix A); the class 08 is a lost connection."""
+
+
+def fault_of(error: BaseException) -> Fault:
+    """Understand an error of psycopg or asyncpg, whether SQLAlchemy adapted it or not."""
+    code = getattr(error, "sqlstate", None)
+    if code is None:
+        return Fault(FaultKind.LOST if _is_connection_error(error) else FaultKind.OTHER, "no SQLSTATE")
+    kind = FaultKind.LOST if code.startswith("08") else _KINDS.get(code, FaultKind.OTHER)
+    details = getattr(error, "diag", None) or (error if hasattr(error, "constraint_name") else error.__cause__)
+    where = getattr(details, "constraint_name", None) or getattr(details, "context", None)
+    return Fault(kind, code, where or "")
+
+
+def _is_connection_error(error: BaseException) -> bool:
+    """Tell whether an error that no server sent means that the connection is gone."""
+    name = type(error).__name__
+    return isinstance(error, OSError | EOFError) or name in {"OperationalError", "InterfaceError", "AdminShutdown"}

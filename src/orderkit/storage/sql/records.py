@@ -1,0 +1,92 @@
+"""Statements that read, shared by every dialect, and the records made of their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from orderkit.orders.tables import EVENTS, PERSONAL
+from orderkit.storage.sql.dialect import Dialect
+from orderkit.unit_of_work.storage import OrderRecord, StoredKey
+
+Row = Sequence[object]
+
+
+def record_columns(alias: str) -> str:
+    """Return the columns of an order record; metadata is text whatever the database keeps it as."""
+    return f"{alias}.document, CAST({alias}.metadata AS text), {alias}.version, {alias}.schema_version"
+
+
+KEY_COLUMNS = "k.fingerprint, k.order_id, k.order_version, k.expires_at, " + record_columns("ko")
+_KEY_ORDER = "LEFT JOIN {orders} AS ko ON ko.tenant = k.tenant AND ko.id = k.order_id"
+KEY_MATCH = "k.tenant = :text AND k.scope = :text AND k.key = :text"
+KEY_JOIN = "LEFT JOIN {idempotency_keys} AS k ON " + KEY_MATCH + " " + _KEY_ORDER
+
+READ_KEY = f"SELECT {KEY_COLUMNS} FROM {{idempotency_keys}} AS k {_KEY_ORDER} WHERE {KEY_MATCH}"
+
+_ORDER = "SELECT * FROM {orders} WHERE tenant = :text AND id = :text"
+
+
+def read_order(row_lock: str) -> str:
+    """Return the statement that reads an order alone."""
+    return f"SELECT {record_columns('o')} FROM ({_ORDER}{row_lock}) AS o"
+
+
+def read_order_and_key(row_lock: str) -> str:
+    """Return the statement that reads an order and a key: one row, whichever of them is there."""
+    return (
+        f"SELECT {record_columns('o')}, {KEY_COLUMNS} FROM (SELECT 1 AS always) AS one "
+        f"LEFT JOIN ({_ORDER}{row_lock}) AS o ON 1 = 1 {KEY_JOIN}"
+    )
+
+
+_HISTORY = f"SELECT {', '.join(EVENTS.columns)} FROM {{events}} WHERE tenant = :text AND order_id = :text"
+
+
+def history(version: object, time: object) -> str:
+    """Return the statement that reads the events of an order up to a version, a time, both or neither."""
+    until_version = "" if version is None else " AND version <= :integer"
+    until_time = "" if time is None else " AND occurred_at <= :time"
+    return f"{_HISTORY}{until_version}{until_time} ORDER BY version"
+
+
+READ_PERSONAL = (
+    f"SELECT {', '.join(PERSONAL.columns)} FROM {{personal}} WHERE tenant = :text AND order_id = :text ORDER BY id"
+)
+
+NEXT_NUMBER = (
+    "INSERT INTO {order_numbers} AS n (tenant, last) VALUES (:text, 1) "
+    "ON CONFLICT (tenant) DO UPDATE SET last = n.last + 1 RETURNING last"
+)
+
+FORGET_KEY = (
+    "DELETE FROM {idempotency_keys} WHERE tenant = :text AND scope = :text AND key = :text AND expires_at <= :time"
+)
+
+
+def forget_expired(skip_locked: str) -> str:
+    """Return the statement that removes a batch of expired keys and returns one row for each."""
+    return (
+        "DELETE FROM {idempotency_keys} WHERE (tenant, scope, key) IN (SELECT tenant, scope, key "
+        "FROM {idempotency_keys} WHERE expires_at <= :time ORDER BY expires_at LIMIT :bigint"
+        f"{skip_locked}) RETURNING 1"
+    )
+
+
+def order_record(row: Row) -> OrderRecord | None:
+    """Make an order record of four columns; None if the order was not there."""
+    return None if row[0] is None else OrderRecord(*cast("tuple[str, str, int, int]", tuple(row)))
+
+
+def stored_key(dialect: Dialect, row: Row) -> StoredKey | None:
+    """Make the record of a key of eight columns; None if the key was not there."""
+    fingerprint, order_id, order_version, expires_at = row[:4]
+    if fingerprint is None:
+        return None
+    return StoredKey(
+        cast("str", fingerprint),
+        cast("str", order_id),
+        cast("int", order_version),
+        dialect.decode_time(expires_at),
+        order_record(row[4:8]),
+    )

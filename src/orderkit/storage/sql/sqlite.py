@@ -1,0 +1,166 @@
+"""SQLite: a change set is a handful of statements on the driver's cursor, in one immediate transaction."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import attrs
+
+from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
+from orderkit.storage.sql.execution import Executor
+from orderkit.storage.sql.records import READ_KEY, stored_key
+from orderkit.storage.sql.tables import kind_of
+from orderkit.unit_of_work.changes import KEYS, ChangeSet, KeyClaim, Row, Table, Value
+from orderkit.unit_of_work.storage import Outcome, StoredKey
+
+_CLAIM = " ON CONFLICT DO NOTHING RETURNING 1"
+_GUARD = "SELECT 1 FROM {orders} WHERE tenant = :text AND id = :text AND version = :integer"
+
+
+def time_text(value: datetime) -> str:
+    """Return a time as text of fixed width in UTC, which sorts by time.
+
+    Example:
+        >>> time_text(datetime(2026, 11, 22, 18, 30, tzinfo=UTC))
+        '2026-11-22T18:30:00.000000+00:00'
+    """
+    return (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(timespec="microseconds")
+
+
+@functools.cache
+def encoder(table: Table, columns: tuple[str, ...]) -> Callable[[Row], Sequence[Value]]:
+    """Return the function that makes parameters of a row: times become text, all else stays."""
+    times = [index for index, column in enumerate(columns) if kind_of(table.name, column) == "time"]
+    if not times:
+        return lambda row: row
+
+    def encode(row: Row) -> Sequence[Value]:
+        values = list(row)
+        for index in times:
+            value = values[index]
+            if isinstance(value, datetime):
+                values[index] = time_text(value)
+        return values
+
+    return encode
+
+
+@attrs.frozen(eq=False)
+class Sqlite:
+    """Speak SQLite."""
+
+    _statements: dict[str, str] = attrs.field(factory=dict, init=False)
+
+    begin = "BEGIN IMMEDIATE"
+    one_statement = False
+    row_lock = ""
+    skip_locked = ""
+
+    def compile(self, template: str) -> str:
+        """Turn a template into a statement, once."""
+        statement = self._statements.get(template)
+        if statement is None:
+            statement = compile_template(template, None, lambda _position, _kind: "?")
+            self._statements[template] = statement
+        return statement
+
+    def encode(self, value: Value) -> Value:
+        """Return a value as it is kept: times are text."""
+        return time_text(value) if isinstance(value, datetime) else value
+
+    def decode_time(self, value: object) -> datetime:
+        """Return a time in UTC."""
+        return datetime.fromisoformat(str(value))
+
+    def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
+        """Check the guards, claim the key, write the rest; the first that fails ends it."""
+        held = self._guards_hold(executor, changes)
+        if not held or (changes.claim is not None and not self._claim(executor, changes.claim)):
+            return Outcome(committed=False, guards_held=held, stored=self._stored(executor, changes.claim))
+        for table, rows in changes.deletes.items():
+            self._run(executor, _delete(table), encoder(table, table.key), rows)
+        for table, rows in changes.updates.items():
+            self._run(executor, _update(table), encoder(table, table.columns), rows)
+        for table, rows in changes.upserts.items():
+            self._run(executor, _upsert(table), encoder(table, table.columns), rows)
+        for table, rows in changes.inserts.items():
+            self._run(executor, _insert(table), encoder(table, table.columns), rows)
+        return Outcome(committed=True, guards_held=True)
+
+    def _guards_hold(self, executor: Executor, changes: ChangeSet) -> bool:
+        statement = self.compile(_GUARD)
+        return all(executor.execute(statement, guard) for guard in changes.guards)
+
+    def _claim(self, executor: Executor, claim: KeyClaim) -> bool:
+        statement = self.compile(_insert(KEYS) + _CLAIM)
+        return bool(executor.execute(statement, encoder(KEYS, KEYS.columns)(claim)))
+
+    def _stored(self, executor: Executor, claim: KeyClaim | None) -> StoredKey | None:
+        """Read the record of a key that was to be claimed."""
+        rows = () if claim is None else executor.execute(self.compile(READ_KEY), claim[:3])
+        return stored_key(self, rows[0]) if rows else None
+
+    def _run(
+        self, executor: Executor, template: str, encode: Callable[[Row], Sequence[Value]], rows: Sequence[Row]
+    ) -> None:
+        statement = self.compile(template)
+        if len(rows) == 1:
+            executor.execute(statement, encode(rows[0]))
+        else:
+            executor.execute_many(statement, [encode(row) for row in rows])
+
+    def fault(self, error: BaseException) -> Fault:
+        """Understand a driver's error by its result code; see `fault_of`."""
+        return fault_of(error)
+
+
+def _assignments(table: Table, columns: Sequence[str], separator: str) -> str:
+    """Return `column = ?3` for each column, numbered by its place in the row."""
+    return separator.join(f"{column} = ?{table.columns.index(column) + 1}" for column in columns)
+
+
+@functools.cache
+def _insert(table: Table) -> str:
+    return f"INSERT INTO {{{table.name}}} ({', '.join(table.columns)}) VALUES ({', '.join('?' for _ in table.columns)})"
+
+
+@functools.cache
+def _upsert(table: Table) -> str:
+    return _insert(table) + replacing(table)
+
+
+@functools.cache
+def _update(table: Table) -> str:
+    values = [column for column in table.columns if column not in table.key]
+    assigned, matching = _assignments(table, values, ", "), _assignments(table, table.key, " AND ")
+    return f"UPDATE {{{table.name}}} SET {assigned} WHERE {matching}"
+
+
+@functools.cache
+def _delete(table: Table) -> str:
+    return f"DELETE FROM {{{table.name}}} WHERE {' AND '.join(f'{column} = ?' for column in table.key)}"
+
+
+_KINDS = {
+    sqlite3.SQLITE_BUSY: FaultKind.BUSY,
+    sqlite3.SQLITE_LOCKED: FaultKind.BUSY,
+    sqlite3.SQLITE_INTERRUPT: FaultKind.BUSY,
+    sqlite3.SQLITE_FULL: FaultKind.FULL,
+    sqlite3.SQLITE_CANTOPEN: FaultKind.LOST,
+}
+
+
+def fault_of(error: BaseException) -> Fault:
+    """Understand an error of sqlite3 by its primary result code (https://sqlite.org/rescode.html)."""
+    if not isinstance(error, sqlite3.Error):
+        return Fault(FaultKind.OTHER, type(error).__name__)
+    extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    name, message = getattr(error, "sqlite_errorname", "SQLITE_ERROR"), str(error)
+    if message.startswith(("no such table", "no such column")) or " has no column named " in message:
+        return Fault(FaultKind.SCHEMA_MISSING, name)
+    if message.startswith("UNIQUE constraint failed"):
+        return Fault(FaultKind.DUPLICATE, name, message)
+    return Fault(_KINDS.get(extended & 0xFF, FaultKind.OTHER), name)

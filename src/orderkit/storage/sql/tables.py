@@ -1,0 +1,259 @@
+"""The tables, as SQLAlchemy metadata: for creating them, and for the application's own migrations.
+
+Every table carries the prefix `orderkit_`. The columns are the fields of the row types, in order; on
+PostgreSQL the outbox and the events also get `xid` and `seq`, by which a relay or a projection reads
+them without missing a row: the order of sequence values is not the order of commits.
+
+Texts are compared by code point on every database (collation `C` on PostgreSQL), so that lists and
+cursors are the same everywhere. Times are kept with microseconds and in UTC; SQLite keeps them as text of
+fixed width, which sorts by time.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateColumn
+from sqlalchemy.sql.compiler import DDLCompiler
+from sqlalchemy.types import UserDefinedType
+
+PREFIX = "orderkit_"
+
+metadata = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
+
+
+class PostgresqlOnly(UserDefinedType[object]):
+    """The type of a column that exists on PostgreSQL alone."""
+
+    cache_ok = True
+
+
+class TransactionId(PostgresqlOnly):
+    """PostgreSQL's 64-bit transaction id."""
+
+    def get_col_spec(self) -> str:
+        """Return the name of the type."""
+        return "xid8"
+
+
+class SequenceNumber(PostgresqlOnly):
+    """A number drawn from a sequence beside the primary key."""
+
+    def get_col_spec(self) -> str:
+        """Return the name of the type."""
+        return "bigint"
+
+
+@compiles(CreateColumn)  # type: ignore[no-untyped-call, untyped-decorator]  # SQLAlchemy leaves it untyped
+def _create_column(element: CreateColumn, compiler: DDLCompiler, **options: object) -> str | None:
+    """Leave out, on the other databases, the columns that are PostgreSQL's alone."""
+    if isinstance(element.element.type, PostgresqlOnly) and compiler.dialect.name != "postgresql":
+        return None
+    return compiler.visit_create_column(element, **options)
+
+
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+_TIME = DateTime(timezone=True).with_variant(Text(), "sqlite")
+_JSON = Text().with_variant(JSONB(), "postgresql")
+_COUNTER = BigInteger().with_variant(Integer(), "sqlite")
+_XID_NOW = text("pg_current_xact_id()")
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, _TEXT, primary_key=True)
+
+
+def _text(name: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, _TEXT, nullable=nullable)
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, _TIME, nullable=nullable)
+
+
+def _number(name: str) -> Column[int]:
+    """A count, a version or a position: 32 bits."""
+    return Column(name, Integer, nullable=False)
+
+
+def _amount(name: str) -> Column[int]:
+    """Minor units or units of a quantity: 64 bits."""
+    return Column(name, BigInteger, nullable=False)
+
+
+orders = Table(
+    PREFIX + "orders",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("number", nullable=True),
+    _text("status"),
+    _text("substate", nullable=True),
+    Column("held", Boolean, nullable=False),
+    _text("customer", nullable=True),
+    _text("currency"),
+    _amount("total"),
+    _amount("current_total"),
+    _time("placed_at", nullable=True),
+    _time("created_at"),
+    _time("updated_at"),
+    _time("expires_at", nullable=True),
+    _number("version"),
+    _number("schema_version"),
+    _text("document"),
+    Column("metadata", _JSON, nullable=False),
+)
+
+order_lines = Table(
+    PREFIX + "order_lines",
+    metadata,
+    _key("tenant"),
+    _key("order_id"),
+    _key("line_id"),
+    _number("position"),
+    _text("sku"),
+    _amount("units"),
+    _number("precision"),
+    _amount("cancelled"),
+    _text("unit_price"),
+    _amount("total"),
+)
+
+events = Table(
+    PREFIX + "events",
+    metadata,
+    Column("xid", TransactionId, nullable=False, server_default=_XID_NOW),
+    Column("seq", SequenceNumber, Identity(), nullable=False),
+    _key("tenant"),
+    _key("order_id"),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    _text("id"),
+    _text("type"),
+    _number("schema_version"),
+    _time("occurred_at"),
+    _text("actor", nullable=True),
+    _text("correlation_id", nullable=True),
+    _text("causation_id", nullable=True),
+    _text("data"),
+)
+
+personal = Table(
+    PREFIX + "personal",
+    metadata,
+    _key("tenant"),
+    _key("id"),
+    _text("order_id"),
+    _text("kind"),
+    _text("data"),
+    _time("created_at"),
+    _time("erased_at", nullable=True),
+)
+
+order_labels = Table(
+    PREFIX + "order_labels",
+    metadata,
+    _key("tenant"),
+    _key("kind"),
+    _key("name"),
+    _key("value"),
+    _key("order_id"),
+)
+
+outbox = Table(
+    PREFIX + "outbox",
+    metadata,
+    # First, so that the transaction has its id before it draws a sequence value: a relay that reads by
+    # `seq` could otherwise pass a row whose transaction it did not yet see.
+    Column("xid", TransactionId, nullable=False, server_default=_XID_NOW),
+    Column("seq", _COUNTER, Identity(), primary_key=True),
+    _text("tenant"),
+    _text("id"),
+    Column("bucket", SmallInteger, nullable=False),
+    _text("topic"),
+    _text("key"),
+    _text("aggregatetype"),
+    _text("aggregateid"),
+    _number("aggregate_version"),
+    _text("type"),
+    _number("schema_version"),
+    _text("source"),
+    _text("content_type"),
+    _text("payload"),
+    _text("headers"),
+    _text("traceparent", nullable=True),
+    _time("occurred_at"),
+    _time("available_at"),
+    UniqueConstraint("id", name=PREFIX + "outbox_id"),
+    sqlite_autoincrement=True,
+)
+
+idempotency_keys = Table(
+    PREFIX + "idempotency_keys",
+    metadata,
+    _key("tenant"),
+    _key("scope"),
+    _key("key"),
+    _text("fingerprint"),
+    _text("order_id"),
+    _number("order_version"),
+    _time("created_at"),
+    _time("expires_at"),
+)
+
+order_numbers = Table(PREFIX + "order_numbers", metadata, _key("tenant"), _amount("last"))
+
+
+def _index(name: str, *columns: Column[object], unique: bool = False, where: str | None = None) -> None:
+    """Declare an index, partial where most rows need not be in it."""
+    condition = None if where is None else text(where)
+    Index(PREFIX + name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+_o = orders.c
+_index("orders_number", _o.tenant, _o.number, unique=True, where="number IS NOT NULL")
+_index("orders_created", _o.tenant, _o.created_at, _o.id)
+_index("orders_updated", _o.tenant, _o.updated_at, _o.id)
+_index("orders_placed", _o.tenant, _o.placed_at, _o.id, where="placed_at IS NOT NULL")
+_index("orders_status", _o.tenant, _o.status, _o.created_at, _o.id)
+_index("orders_customer", _o.tenant, _o.customer, _o.created_at, _o.id, where="customer IS NOT NULL")
+_index("orders_total", _o.tenant, _o.total, _o.id)
+_index("orders_expiry", _o.expires_at, where="expires_at IS NOT NULL")
+_index("order_lines_sku", order_lines.c.tenant, order_lines.c.sku, order_lines.c.order_id)
+_index("personal_order", personal.c.tenant, personal.c.order_id)
+_index("order_labels_order", order_labels.c.tenant, order_labels.c.order_id)
+_index("outbox_bucket", outbox.c.bucket, outbox.c.seq)
+_index("idempotency_keys_expiry", idempotency_keys.c.expires_at)
+
+_KINDS = {
+    "small_integer": "integer",
+    "integer": "integer",
+    "big_integer": "bigint",
+    "boolean": "boolean",
+    "datetime": "time",
+}
+
+
+def kind_of(table: str, column: str) -> str:
+    """Return how a column's values travel: text, json, integer, bigint, boolean or time.
+
+    Args:
+        table: The table's name without the prefix.
+        column: The column's name.
+    """
+    declared = metadata.tables[PREFIX + table].c[column].type
+    return "json" if declared is _JSON else _KINDS.get(declared.__visit_name__, "text")

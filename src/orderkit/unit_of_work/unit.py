@@ -1,0 +1,199 @@
+"""The unit of work: reads, and the changes gathered from them, of one attempt of one script."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import attrs
+
+from orderkit.clock import IdSource
+from orderkit.domain.codec import ORDER_SCHEMA_VERSION, decode_order
+from orderkit.domain.order import Order
+from orderkit.errors import NewerSchema, OrderNotFound, VersionConflict
+from orderkit.unit_of_work.changes import ChangeSet, Guard, KeyClaim, KeyReference
+from orderkit.unit_of_work.storage import OrderRecord, Storage, StoredKey
+
+StorageT_co = TypeVar("StorageT_co", bound=Storage, covariant=True)
+
+
+class Restart(Exception):
+    """Ask for the script to be run again from its start, since this attempt cannot hold what it wants.
+
+    Attributes:
+        transaction: Whether the next attempt needs a real transaction.
+    """
+
+    def __init__(self, *, transaction: bool) -> None:
+        super().__init__()
+        self.transaction = transaction
+
+
+class KeyTaken(Exception):
+    """The claimed idempotency key was taken, and nothing was written.
+
+    Attributes:
+        claim: The claim that failed.
+        stored: The record that stands in its place, where it was visible already.
+    """
+
+    def __init__(self, claim: KeyClaim, stored: StoredKey | None) -> None:
+        super().__init__()
+        self.claim = claim
+        self.stored = stored
+
+
+@attrs.frozen
+class Context:
+    """On whose behalf work is done: bound by the application, kept on every event.
+
+    Attributes:
+        tenant: Whose data is seen and written.
+        actor: Who does it.
+        correlation_id: The request or process it belongs to.
+        causation_id: The message or event that led to it.
+    """
+
+    tenant: str = "default"
+    actor: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+
+class UnitOfWork(Generic[StorageT_co]):
+    """Read orders, and gather what follows into one change set that is written by one commit.
+
+    A script is a plain function of a unit of work. It may be run more than once: whatever it does, it
+    does through the unit of work, and time and ids stay the same from attempt to attempt.
+
+    Args:
+        storage: Where to read from and to write to.
+        context: On whose behalf.
+        now: The time of the whole unit of work, in UTC.
+        ids: Where new ids come from; the same ones at every attempt.
+        locking: Lock what is read: an earlier attempt lost a race.
+        deferred: Gather several commands for one commit at the end, rather than writing each.
+    """
+
+    def __init__(
+        self,
+        storage: StorageT_co,
+        context: Context,
+        *,
+        now: datetime,
+        ids: IdSource,
+        locking: bool = False,
+        deferred: bool = False,
+    ) -> None:
+        self.storage = storage
+        self.context = context
+        self.tenant = context.tenant
+        self.now = now
+        self.ids = ids
+        self.changes = ChangeSet()
+        self._locking = locking
+        self._deferred = deferred and not storage.in_transaction
+        self._staged: dict[str, Order] = {}
+        self._unsaveable: set[str] = set()
+
+    def read(self, order_id: str, key: KeyReference | None = None) -> tuple[Order | None, StoredKey | None]:
+        """Return an order as staged or stored, and the record of a key found by the same statement."""
+        staged = self._staged.get(order_id)
+        if staged is not None:
+            return staged, self.storage.read_key(key) if key is not None else None
+        reading = self.storage.read(self.tenant, order_id, key=key, lock=self._locking)
+        return (None if reading.order is None else self.decode(order_id, reading.order)), reading.stored
+
+    def get(self, order_id: str) -> Order:
+        """Return an order as staged or stored.
+
+        Raises:
+            OrderNotFound: There is none.
+        """
+        order, _ = self.read(order_id)
+        if order is None:
+            raise OrderNotFound(order_id)
+        return order
+
+    def decode(self, order_id: str, record: OrderRecord) -> Order:
+        """Return the order of a record, remembering if it must not be saved again."""
+        if record.schema_version > ORDER_SCHEMA_VERSION:
+            self._unsaveable.add(order_id)
+        return decode_order(record.document, record.metadata, record.schema_version)
+
+    def guard(self, order: Order) -> None:
+        """Pin an order that was only read: the commit fails if it has moved on by then."""
+        if order.id not in self._staged:
+            pin = Guard(self.tenant, order.id, order.version)
+            if pin not in self.changes.guards:
+                self.changes.guards.append(pin)
+
+    def stage(self, before: Order | None, after: Order) -> ChangeSet:
+        """Take an order's new state into the unit of work and return the change set its rows belong in.
+
+        Raises:
+            NewerSchema: The order was written by a newer release.
+            Restart: This order was staged before, and only a transaction can hold two writes of it.
+        """
+        if after.id in self._unsaveable:
+            raise NewerSchema(
+                f"Order {after.id!r} was written by a newer release of orderkit; it is unchanged. Upgrade to change it."
+            )
+        if self._deferred and after.id in self._staged:
+            raise Restart(transaction=True)
+        if before is not None:
+            self.guard(before)
+        self._staged[after.id] = after
+        return self.changes
+
+    def claim(self, claim: KeyClaim) -> None:
+        """Claim an idempotency key with the commit.
+
+        Raises:
+            Restart: Another key is claimed already, and only a transaction can hold two.
+        """
+        if self.changes.claim is not None:
+            raise Restart(transaction=True)
+        self.changes.claim = claim
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is gathered that the database does not show yet."""
+        return bool(self.changes)
+
+    def require_transaction(self) -> None:
+        """Go on only inside a real transaction.
+
+        Raises:
+            Restart: There is none: the script is run again inside one.
+        """
+        if not self.storage.in_transaction:
+            raise Restart(transaction=True)
+
+    def finish(self) -> None:
+        """End a command: write what it gathered, unless commands are gathered for one commit."""
+        if not self._deferred:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write everything gathered so far.
+
+        Raises:
+            VersionConflict: A guarded order has moved on.
+            KeyTaken: The claimed key is not free.
+        """
+        changes, self.changes = self.changes, ChangeSet()
+        if not changes:
+            return
+        outcome = self.storage.commit(changes)
+        if outcome.committed:
+            if not self._deferred:
+                self._staged.clear()
+            return
+        self._staged.clear()
+        if not outcome.guards_held:
+            first = changes.guards[0]
+            raise VersionConflict(first.order_id, first.version)
+        if changes.claim is None:
+            raise AssertionError("a change set without a claim is written if its guards hold")
+        raise KeyTaken(changes.claim, outcome.stored)
