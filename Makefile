@@ -64,7 +64,7 @@ clean: ## remove everything that was made, environments included
 # --- steps ----------------------------------------------------------------------------------
 
 ruff: .venv/ready
-	@$(STEP) "ruff check" $(PYTHON) -m ruff check --quiet .
+	@$(STEP) "ruff check" $(PYTHON) -m ruff check --output-format concise .
 	@$(STEP) "ruff format" $(PYTHON) -m ruff format --check .
 
 mypy: .venv/ready

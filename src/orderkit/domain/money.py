@@ -170,9 +170,7 @@ def _refuse(value: object) -> NoReturn:
     """Refuse an input that is neither a value nor an object with an amount and a currency."""
     if isinstance(value, float):
         raise FloatMoney(_NO_FLOAT)
-    raise InvalidMoney(
-        "Expected an amount and a currency, such as {'amount': '4.50', 'currency': 'EUR'}."
-    )
+    raise InvalidMoney("Expected an amount and a currency, such as {'amount': '4.50', 'currency': 'EUR'}.")
 
 
 @final
@@ -330,7 +328,7 @@ class UnitPrice:
                 f"A unit price has at most {MAX_UNIT_PRICE_PLACES} decimal places and this one has more; "
                 "nothing was rounded. Round it first."
             )
-        if abs(exact) > MAX_UNIT_PRICE:
+        if not -MAX_UNIT_PRICE <= exact <= MAX_UNIT_PRICE:
             raise MoneyOutOfRange(f"A unit price is at most {MAX_UNIT_PRICE}; nothing was changed.")
         if places < exponent:
             exact = exact.quantize(Decimal((0, (1,), -exponent)), context=_EXACT)

@@ -14,7 +14,6 @@ from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
 from math import lcm
-from operator import add
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import attrs
@@ -273,18 +272,17 @@ def price(items: Sequence[Priceable], discounts: Sequence[OrderDiscount], rules:
     net = gross.copy()
     adjustments = tuple([_apply(discount, items, net, rules.rounding) for discount in discounts])
     taxes = _taxes(items, net, rules)
-    tax = [sum(part.amount for part in parts) if parts else 0 for parts in taxes]
-    total = net if rules.prices_include_tax else list(map(add, net, tax))
-    figures = zip(items, gross, net, taxes, tax, total, strict=True)
-    return Pricing(
-        tuple([PricedItem(item.id, g, g - n, parts, x, t) for item, g, n, parts, x, t in figures]),
-        adjustments,
-        _total_taxes(taxes),
-        check_range(sum(gross)),
-        sum(gross) - sum(net),
-        check_range(sum(tax)),
-        check_range(sum(total)),
-    )
+    added = not rules.prices_include_tax
+    priced = []
+    for position, item in enumerate(items):
+        item_taxes = taxes[position] if taxes else ()
+        tax = sum(part.amount for part in item_taxes) if item_taxes else 0
+        before, left = gross[position], net[position]
+        priced.append(PricedItem(item.id, before, before - left, item_taxes, tax, left + tax if added else left))
+    tax = sum(item.tax for item in priced) if taxes else 0
+    before, left = check_range(sum(gross)), sum(net)
+    total = check_range(left + tax if added else left)
+    return Pricing(tuple(priced), adjustments, _total_taxes(taxes), before, before - left, check_range(tax), total)
 
 
 def _gross(item: Priceable, rounding: Rounding) -> int:
@@ -327,9 +325,9 @@ def _requested(discount: OrderDiscount, available: int, rounding: Rounding) -> i
 
 
 def _taxes(items: Sequence[Priceable], bases: Sequence[int], rules: PricingRules) -> list[tuple[Tax, ...]]:
-    """Return the taxes of each item, in the order of its rates."""
+    """Return the taxes of each item, an empty list where nothing is taxed."""
     if not any(item.tax_rates for item in items):
-        return [()] * len(items)
+        return []
     if rules.tax_level is TaxLevel.TOTAL:
         return _taxes_in_total(items, bases, rules)
     by_unit = rules.tax_level is TaxLevel.UNIT
@@ -342,34 +340,28 @@ def _taxes(items: Sequence[Priceable], bases: Sequence[int], rules: PricingRules
 def _taxes_of_item(item: Priceable, base: int, quantity: int, rules: PricingRules) -> tuple[Tax, ...]:
     """Round each tax of an item: of the whole item, or of one unit and then times the quantity."""
     divisor = _divisor(item, rules) * quantity
-    return tuple([
-        Tax(
-            rate.name,
-            rate.rate,
-            quantity * round_division(base * _scaled(rate.rate), divisor, rules.rounding),
-        )
-        for rate in item.tax_rates
-    ])
+    taxes = []
+    for rate in item.tax_rates:
+        amount = quantity * round_division(base * _scaled(rate.rate), divisor, rules.rounding)
+        taxes.append(Tax(rate.name, rate.rate, amount))
+    return tuple(taxes)
 
 
 def _taxes_in_total(items: Sequence[Priceable], bases: Sequence[int], rules: PricingRules) -> list[tuple[Tax, ...]]:
     """Round each tax once, of the exact sum over its items, and share it over them."""
     bearers: dict[tuple[str, Decimal], list[int]] = {}
     for position in _by_id(items):
-        for rate in items[position].tax_rates:
-            bearers.setdefault((rate.name, rate.rate), []).append(position)
+        for tax_rate in items[position].tax_rates:
+            bearers.setdefault((tax_rate.name, tax_rate.rate), []).append(position)
     divisors = [_divisor(item, rules) for item in items]
-    amounts: dict[tuple[int, str, Decimal], int] = {}
+    taxes: list[list[Tax]] = [[] for _ in items]
     for (name, rate), positions in bearers.items():
         common = lcm(*[divisors[position] for position in positions])
         quotas = [bases[position] * _scaled(rate) * (common // divisors[position]) for position in positions]
         total = round_division(sum(quotas), common, rules.rounding)
-        shares = apportion(total, quotas, common)
-        amounts.update({(position, name, rate): share for position, share in zip(positions, shares, strict=True)})
-    return [
-        tuple([Tax(rate.name, rate.rate, amounts[position, rate.name, rate.rate]) for rate in item.tax_rates])
-        for position, item in enumerate(items)
-    ]
+        for position, amount in zip(positions, apportion(total, quotas, common), strict=True):
+            taxes[position].append(Tax(name, rate, amount))
+    return [tuple(parts) for parts in taxes]
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from orderkit.unit_of_work.storage import OrderRecord, Storage
 
 @attrs.frozen
 class Among:
-    """The column has one of these values."""
+    """The column has one of these values; None among them stands for null."""
 
     column: str
     values: tuple[Value, ...]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from orderkit.clock import Clock, IdSource
-from orderkit.errors import IdempotencyInFlight, StorageBusy, VersionConflict
+from orderkit.errors import IdempotencyInFlight, SchemaMissing, StorageBusy, VersionConflict
 from orderkit.unit_of_work.storage import Storage
 from orderkit.unit_of_work.unit import Context, KeyTaken, Restart, UnitOfWork
 
@@ -64,6 +64,7 @@ class Attempts:
         self._now: datetime = clock.now()
         self._tape = Tape(ids)
         self._deferred = deferred
+        self._created = False
 
     def perform(self, script: Script[StorageT, T], storage: StorageT) -> T:
         """Run the script once over a storage and write what it gathered."""
@@ -80,6 +81,17 @@ class Attempts:
         unit.flush()
         return result
 
+    def perform_once(self, script: Script[StorageT, T], storage: StorageT) -> T:
+        """Run the script over a storage whose transaction is not ours to begin again.
+
+        Raises:
+            OrderKitError: What another attempt might have mended is raised as it is.
+        """
+        try:
+            return self.perform(script, storage)
+        except AGAIN as error:
+            raise _final(error) from error
+
     def after(self, error: Exception) -> float:
         """Return the seconds to wait before the next attempt.
 
@@ -94,6 +106,17 @@ class Attempts:
             return 0.0
         self.transaction = True
         return random.uniform(0.0, 0.005 * 2**self.number) if isinstance(error, StorageBusy) else 0.0
+
+    def after_missing_tables(self, error: SchemaMissing, create: bool) -> float:
+        """Return the seconds to wait before the attempt that follows the creation of the tables.
+
+        Raises:
+            SchemaMissing: They are not to be created, or have been and are missed still.
+        """
+        if not create or self._created:
+            raise error
+        self._created = True
+        return 0.0
 
 
 def _worth_another(error: Exception) -> bool:

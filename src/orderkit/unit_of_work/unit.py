@@ -157,6 +157,11 @@ class UnitOfWork(Generic[StorageT_co]):
         self.changes.claim = claim
 
     @property
+    def reads_first(self) -> bool:
+        """Whether a key is looked up before it is claimed: inside a transaction, where a failed claim is dear."""
+        return self.storage.in_transaction
+
+    @property
     def pending(self) -> bool:
         """Whether something is gathered that the database does not show yet."""
         return bool(self.changes)

@@ -14,6 +14,8 @@ import time
 import weakref
 from pathlib import Path
 
+from orderkit.storage.sql.forking import renew_after_fork
+
 try:
     import fcntl
 except ModuleNotFoundError:  # a platform without it relies on SQLite's own lock between processes
@@ -26,53 +28,59 @@ _LONGEST_WAIT = 0.002
 class WriteLock:
     """The right to write to one database file. It may be released by another thread than took it.
 
-    A child after a fork starts with a lock of its own that nobody holds: what its parent holds stays the
-    parent's, since the lock of a file belongs to the opened file and a fork shares that.
+    A child after a fork starts with a lock that nobody holds: the lock of a file belongs to the file as it
+    was opened, which a fork shares, so that a child would otherwise release what its parent holds.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self._path = None if path is None or fcntl is None else path.with_name(path.name + "-orderkit-lock")
-        self._forget()
-
-    def _forget(self) -> None:
-        """Start afresh; the descriptor inherited from a parent is left alone, since closing is harmless."""
         self._threads = threading.Lock()
         self._file: int | None = None
+        renew_after_fork(self)
 
-    def after_fork(self) -> None:
-        """Drop what belongs to the parent."""
-        inherited = self._file
-        self._forget()
-        if inherited is not None:
-            os.close(inherited)
+    def renew(self) -> None:
+        """Drop, in a child after a fork, what belongs to the parent."""
+        self._threads = threading.Lock()
+        self._close()
 
     def acquire(self, timeout: float) -> bool:
         """Take the lock, waiting at most `timeout` seconds; return whether it was had."""
         deadline = time.monotonic() + timeout
         if not self._threads.acquire(timeout=timeout):
             return False
+        taken = False
         try:
-            if self._path is None or self._acquire_file(deadline):
-                return True
-        except BaseException:
-            self._threads.release()
-            raise
-        self._threads.release()
-        return False
+            taken = self._path is None or self._acquire_file(self._path, deadline)
+        finally:
+            if not taken:
+                self._threads.release()
+        return taken
 
-    def _acquire_file(self, deadline: float) -> bool:
+    def _acquire_file(self, path: Path, deadline: float) -> bool:
         """Take the lock between processes, polling: a wait inside the kernel has no time-out."""
-        if self._file is None:
-            self._file = os.open(str(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(random.uniform(_SHORTEST_WAIT, _LONGEST_WAIT))
-            else:
-                return True
+        if self._file is None and not self._open(path):
+            return True
+        while not self._try_file():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(random.uniform(_SHORTEST_WAIT, _LONGEST_WAIT))
+        return True
+
+    def _open(self, path: Path) -> bool:
+        """Open the lock's file; where there is no room or no right to, SQLite's own lock must do."""
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:
+            return False
+        return True
+
+    def _try_file(self) -> bool:
+        assert self._file is not None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def release(self) -> None:
         """Give the lock back."""
@@ -80,34 +88,20 @@ class WriteLock:
             fcntl.flock(self._file, fcntl.LOCK_UN)
         self._threads.release()
 
-    def __del__(self) -> None:
+    def _close(self) -> None:
         """Close the lock's file; the file itself stays, since removing it would split the lock in two."""
-        if self._file is not None:
-            os.close(self._file)
+        descriptor, self._file = self._file, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    __del__ = _close
 
 
 _locks: weakref.WeakValueDictionary[Path, WriteLock] = weakref.WeakValueDictionary()
-_locks_guard = threading.Lock()
 
 
-def write_lock(database: str | None) -> WriteLock:
-    """Return the one lock of a database file in this process, or a new one for a database in memory."""
-    if database is None:
-        return WriteLock(None)
+def write_lock(database: str) -> WriteLock:
+    """Return the one lock of a database file in this process."""
     path = Path(database).resolve()
-    with _locks_guard:
-        lock = _locks.get(path)
-        if lock is None:
-            lock = _locks[path] = WriteLock(path)
-        return lock
-
-
-def _after_fork_in_child() -> None:
-    global _locks_guard
-    _locks_guard = threading.Lock()
-    for lock in list(_locks.values()):
-        lock.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    # One step for the interpreter, and so without a lock that a fork could leave taken.
+    return _locks.setdefault(path, WriteLock(path))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-from orderkit.orders.tables import EVENTS, PERSONAL
+from orderkit.orders.tables import EVENTS, PERSONAL, EventRow, PersonalRow
 from orderkit.storage.sql.dialect import Dialect
 from orderkit.unit_of_work.storage import OrderRecord, StoredKey
 
@@ -73,9 +73,14 @@ def forget_expired(skip_locked: str) -> str:
     )
 
 
-def order_record(row: Row) -> OrderRecord | None:
-    """Make an order record of four columns; None if the order was not there."""
-    return None if row[0] is None else OrderRecord(*cast("tuple[str, str, int, int]", tuple(row)))
+def order_record(row: Row) -> OrderRecord:
+    """Make an order record of its four columns."""
+    return OrderRecord._make(cast("Sequence[Any]", row))
+
+
+def order_record_if_any(row: Row) -> OrderRecord | None:
+    """Make an order record of four columns of an outer join; None if there was no order."""
+    return None if row[0] is None else order_record(row)
 
 
 def stored_key(dialect: Dialect, row: Row) -> StoredKey | None:
@@ -88,5 +93,22 @@ def stored_key(dialect: Dialect, row: Row) -> StoredKey | None:
         cast("str", order_id),
         cast("int", order_version),
         dialect.decode_time(expires_at),
-        order_record(row[4:8]),
+        order_record_if_any(row[4:8]),
     )
+
+
+_OCCURRED_AT = EventRow._fields.index("occurred_at")
+
+
+def event_row(dialect: Dialect, row: Row) -> EventRow:
+    """Make an event's row of its columns."""
+    values = list(row)
+    values[_OCCURRED_AT] = dialect.decode_time(values[_OCCURRED_AT])
+    return EventRow._make(cast("list[Any]", values))
+
+
+def personal_row(dialect: Dialect, row: Row) -> PersonalRow:
+    """Make a personal row of its columns."""
+    *values, created_at, erased_at = row
+    erased = None if erased_at is None else dialect.decode_time(erased_at)
+    return PersonalRow._make(cast("list[Any]", [*values, dialect.decode_time(created_at), erased]))

@@ -150,6 +150,7 @@ _KINDS = {
     sqlite3.SQLITE_INTERRUPT: FaultKind.BUSY,
     sqlite3.SQLITE_FULL: FaultKind.FULL,
     sqlite3.SQLITE_CANTOPEN: FaultKind.LOST,
+    sqlite3.SQLITE_IOERR: FaultKind.LOST,
 }
 
 
@@ -161,6 +162,6 @@ def fault_of(error: BaseException) -> Fault:
     name, message = getattr(error, "sqlite_errorname", "SQLITE_ERROR"), str(error)
     if message.startswith(("no such table", "no such column")) or " has no column named " in message:
         return Fault(FaultKind.SCHEMA_MISSING, name)
-    if message.startswith("UNIQUE constraint failed"):
-        return Fault(FaultKind.DUPLICATE, name, message)
+    if message.startswith("UNIQUE constraint failed: "):
+        return Fault(FaultKind.DUPLICATE, name, message.removeprefix("UNIQUE constraint failed: "))
     return Fault(_KINDS.get(extended & 0xFF, FaultKind.OTHER), name)

@@ -60,11 +60,19 @@ from __future__ import annotations
 
 import pytest
 
-# Before the checks are imported: their plain asserts shall explain themselves as those of a test module do.
-pytest.register_assert_rewrite(__name__)
+# Before they are imported: the plain asserts of the checks shall explain themselves as those of a test module do.
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{module}"
+        for module in ("base", "commits", "contention", "histories", "keys", "searching", "storages", "transactions")
+    )
+)
 
-from orderkit.testing.conformance.base import FullStorage, ReadRows
-from orderkit.testing.conformance.blocking import Blocking
-from orderkit.testing.conformance.storages import AsyncStorageConformance, StorageConformance
+from orderkit.testing.conformance.base import FullStorage, ReadRows  # noqa: E402 - see above
+from orderkit.testing.conformance.blocking import Blocking  # noqa: E402 - see above
+from orderkit.testing.conformance.storages import (  # noqa: E402 - see above
+    AsyncStorageConformance,
+    StorageConformance,
+)
 
 __all__ = ["AsyncStorageConformance", "Blocking", "FullStorage", "ReadRows", "StorageConformance"]

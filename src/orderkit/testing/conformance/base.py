@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn, Protocol, TypeVar
+from typing import Protocol, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -188,9 +188,4 @@ def insistently(attempt: Callable[[], T], *, attempts: int = 1000) -> T:
             return attempt()
         except (StorageBusy, VersionConflict):
             continue
-    gave_up(attempts)
-
-
-def gave_up(attempts: int) -> NoReturn:
-    """Fail, because a transaction never had its turn."""
-    pytest.fail(f"a transaction was refused {attempts} times in a row")
+    raise AssertionError(f"a transaction was refused {attempts} times in a row")

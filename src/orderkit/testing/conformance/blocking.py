@@ -57,7 +57,7 @@ class Blocking(Generic[StorageT]):
         call = entered.result()
         try:
             yield cast("StorageT", _Remote(self, call))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again inside the block in the loop
             leaving.set_exception(error)
             held.result()
         else:

@@ -1,0 +1,111 @@
+"""What both front doors are assembled from: options, the derived secret, and the choice of a backend."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, TypedDict
+
+import attrs
+
+from orderkit.clock import Clock, IdSource, SystemClock, UuidV7
+from orderkit.domain.numbers import OrderNumbers, RandomNumbers
+from orderkit.errors import InvalidKey
+from orderkit.kit.runners import Surroundings
+from orderkit.orders.cursors import Cursors
+from orderkit.orders.scripts import OrderPolicy
+from orderkit.unit_of_work.unit import Context
+
+if TYPE_CHECKING:
+    from orderkit.kit.settings import Settings
+
+MEMORY_URL = "memory://"
+
+_tenant_pattern = re.compile(r"[^\x00-\x1F\x7F]{1,255}")
+
+
+class KitOptions(TypedDict, total=False):
+    """What an application may choose when it makes a kit.
+
+    Attributes:
+        settings: Pools, time-outs, limits and the cursor secret; the defaults where absent.
+        numbers: How order numbers are assigned; at random where absent.
+        clock: Where the time comes from.
+        ids: Where ids come from.
+    """
+
+    settings: Settings
+    numbers: OrderNumbers
+    clock: Clock
+    ids: IdSource
+
+
+class Binding(TypedDict, total=False):
+    """On whose behalf a kit works: what is given replaces what was bound before.
+
+    Attributes:
+        actor: Who does it.
+        correlation_id: The request or process it belongs to.
+        causation_id: The message or event that led to it.
+    """
+
+    actor: str | None
+    correlation_id: str | None
+    causation_id: str | None
+
+
+@attrs.frozen
+class Assembly:
+    """Everything a kit is made of besides its backend.
+
+    Attributes:
+        surroundings: On whose behalf, the clock, the source of ids.
+        policy: What the application decided once for all of its orders.
+        cursors: Signs and reads page cursors.
+        create_tables: Create missing tables when they are first missed.
+    """
+
+    surroundings: Surroundings
+    policy: OrderPolicy
+    cursors: Cursors
+    create_tables: bool
+
+    def bound(self, context: Context) -> Assembly:
+        """Return the same for another context.
+
+        Raises:
+            InvalidKey: The tenant, actor or an id is malformed.
+        """
+        for value in attrs.astuple(context):
+            if value is not None and not _tenant_pattern.fullmatch(value):
+                raise InvalidKey("A tenant, an actor and a correlation or causation id have 1 to 255 characters on one line.")
+            _check_unicode(value)
+        return attrs.evolve(self, surroundings=attrs.evolve(self.surroundings, context=context))
+
+    def for_tenant(self, tenant: str) -> Assembly:
+        """Return the same, bound to a tenant."""
+        return self.bound(attrs.evolve(self.surroundings.context, tenant=tenant))
+
+
+def _check_unicode(value: str | None) -> None:
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise InvalidKey("A tenant, an actor and an id are Unicode text without lone surrogates.") from None
+
+
+def assemble(url: str, options: KitOptions) -> Assembly:
+    """Return the assembly for a database URL, which is only used to derive a default cursor secret."""
+    from orderkit.kit.settings import Settings
+
+    settings = options.get("settings") or Settings.model_construct()
+    secret = settings.cursor_secret.get_secret_value() if settings.cursor_secret is not None else url
+    policy = OrderPolicy(
+        options.get("numbers") or RandomNumbers(), settings.max_lines, settings.idempotency_retention
+    )
+    surroundings = Surroundings(Context(), options.get("clock") or SystemClock(), options.get("ids") or UuidV7())
+    create = settings.create_tables
+    if create is None:
+        create = url.startswith("sqlite")
+    cursors = Cursors(hashlib.sha256(b"orderkit cursors\0" + secret.encode()).digest())
+    return Assembly(surroundings, policy, cursors, create)

@@ -1,0 +1,167 @@
+"""`AsyncOrderKit`: the front door for asynchronous applications."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+
+import attrs
+
+from orderkit.kit.assembly import MEMORY_URL, Assembly, Binding, KitOptions, assemble
+from orderkit.kit.async_orders import AsyncOrders
+from orderkit.kit.front import Transaction
+from orderkit.kit.runners import AsyncBackendRunner, AsyncJoinedRunner, AsyncRunner, KitUnit, UnitRunner
+from orderkit.unit_of_work.storage import AsyncBackend
+from orderkit.worker import STEPS, Progress, WorkStorage
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+    from orderkit.kit.settings import Settings
+
+T = TypeVar("T")
+
+
+class AsyncTransaction:
+    """Orders inside one transaction: everything done through it becomes durable together, or not at all.
+
+    Attributes:
+        orders: The orders, as of a kit.
+    """
+
+    def __init__(self, runner: AsyncRunner, assembly: Assembly) -> None:
+        self.orders = AsyncOrders(runner, assembly.policy, assembly.cursors)
+
+
+class AsyncOrderKit:
+    """Take orders, keep them, and let everyone know: `OrderKit` with `await`.
+
+    Safe to share between tasks of one event loop. A cancellation that arrives during a commit is let
+    through once the outcome is settled; repeating with the same idempotency key tells what it was.
+
+    Attributes:
+        orders: The orders of the bound tenant.
+    """
+
+    def __init__(self, backend: AsyncBackend[WorkStorage], assembly: Assembly) -> None:
+        self._backend = backend
+        self._assembly = assembly
+        self._runner = AsyncBackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
+        self.orders = AsyncOrders(self._runner, assembly.policy, assembly.cursors)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Unpack[KitOptions]) -> Self:
+        """Return a kit over a database.
+
+        Args:
+            url: `sqlite:///shop.db`, `postgresql+asyncpg://user@host/database`, `postgresql+psycopg://…`
+                or `memory://`. The tables of a SQLite file are created when they are first missed, those
+                of a server by `create_schema`.
+            **options: See `KitOptions`.
+
+        Raises:
+            ConfigurationError: The URL, its driver or an option cannot work.
+        """
+        assembly = assemble(url, options)
+        if url == MEMORY_URL:
+            from orderkit.storage.memory import AsyncMemoryBackend
+
+            return cls(AsyncMemoryBackend(), assembly)
+        from orderkit.kit.engines import open_from
+        from orderkit.storage.sql import open_async_backend
+
+        return cls(open_from(open_async_backend, url, options), assembly)
+
+    @classmethod
+    def from_engine(cls, engine: AsyncEngine, **options: Unpack[KitOptions]) -> Self:
+        """Return a kit over an engine the application owns: closing the kit leaves it open.
+
+        Raises:
+            ConfigurationError: The engine's database or driver is not one the kit works with.
+        """
+        from orderkit.storage.sql import AsyncSqlBackend
+
+        url = engine.url.render_as_string(hide_password=False)
+        return cls(AsyncSqlBackend(engine), assemble(url, options))
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitOptions]) -> Self:
+        """Return a kit as settings say; without any they are read from the environment.
+
+        Raises:
+            ConfigurationError: A setting is missing or cannot work.
+        """
+        from orderkit.kit.settings import load_settings
+
+        settings = settings or load_settings()
+        return cls.from_url(settings.url, **{**options, "settings": settings})
+
+    def for_tenant(self, tenant: str) -> AsyncOrderKit:
+        """Return the same front door, bound to a tenant: it sees and writes no other tenant's data.
+
+        Raises:
+            InvalidKey: The tenant is not 1 to 255 characters on one line.
+        """
+        return AsyncOrderKit(self._backend, self._assembly.for_tenant(tenant))
+
+    def bound(self, **binding: Unpack[Binding]) -> AsyncOrderKit:
+        """Return the same front door, with an actor, a correlation or a causation id kept on every event."""
+        context = attrs.evolve(self._assembly.surroundings.context, **binding)
+        return AsyncOrderKit(self._backend, self._assembly.bound(context))
+
+    async def run(self, work: Callable[[Transaction], T]) -> T:
+        """Run a plain function whose commands are written by one commit, again where a race is lost.
+
+        The function is synchronous, as every script is, and never blocks the event loop. It may run more
+        than once: it does nothing outside but through what it is given.
+        """
+
+        def script(unit: KitUnit) -> T:
+            return work(Transaction(UnitRunner(unit), self._assembly))
+
+        return await attrs.evolve(self._runner, deferred=True).run(script)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncTransaction]:
+        """Open a transaction for the length of a block; it is never retried, `run` is for that.
+
+        Raises:
+            VersionConflict: An order moved on meanwhile; the block may be entered again.
+            CommitUnknown: The connection went while the transaction was being committed.
+        """
+        async with self._backend.connect(transaction=True) as call:
+            yield AsyncTransaction(AsyncJoinedRunner(call, self._assembly.surroundings), self._assembly)
+
+    def within(self, session: AsyncSession | AsyncConnection) -> AsyncTransaction:
+        """Join the application's own SQLAlchemy transaction: theirs to commit and to roll back.
+
+        Their session is flushed before each command, and a savepoint surrounds each write, so that a
+        refusal or a conflict leaves their transaction usable. Nothing is retried.
+        """
+        from orderkit.storage.sql import async_join
+
+        return AsyncTransaction(AsyncJoinedRunner(async_join(session), self._assembly.surroundings), self._assembly)
+
+    async def sweep(self) -> dict[str, Progress]:
+        """Run each step of background work once, and return what each did."""
+        runner = attrs.evolve(self._runner, deferred=True)
+        policy = self._assembly.policy
+        return {name: await runner.run(lambda unit, step=step: step(unit, policy)) for name, step in STEPS.items()}
+
+    async def create_schema(self) -> None:
+        """Create the tables and indexes that are not there yet."""
+        await self._backend.create_schema()
+
+    async def close(self) -> None:
+        """Release every connection. Closing twice is harmless."""
+        await self._backend.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        await self.close()

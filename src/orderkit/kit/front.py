@@ -1,0 +1,172 @@
+"""`OrderKit`: the front door for synchronous applications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+
+import attrs
+
+from orderkit.kit.assembly import MEMORY_URL, Assembly, Binding, KitOptions, assemble
+from orderkit.kit.orders import Orders
+from orderkit.kit.runners import BackendRunner, JoinedRunner, KitUnit, Runner, UnitRunner
+from orderkit.unit_of_work.storage import Backend
+from orderkit.worker import STEPS, Progress, WorkStorage
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import Session
+
+    from orderkit.kit.settings import Settings
+
+T = TypeVar("T")
+
+
+class Transaction:
+    """Orders inside one transaction: everything done through it becomes durable together, or not at all.
+
+    Attributes:
+        orders: The orders, as of a kit.
+    """
+
+    def __init__(self, runner: Runner, assembly: Assembly) -> None:
+        self.orders = Orders(runner, assembly.policy, assembly.cursors)
+
+
+class OrderKit:
+    """Take orders, keep them, and let everyone know: the front door of the library.
+
+    Safe to share between threads. Make one per process and database.
+
+    Attributes:
+        orders: The orders of the bound tenant.
+
+    Example:
+        >>> from orderkit import Line, Money, OrderKit
+        >>> kit = OrderKit.from_url("memory://")
+        >>> order = kit.orders.place(lines=[Line(sku="TEA-001", quantity=2, unit_price=Money("4.50", "EUR"))])
+        >>> str(order.total)
+        '9.00 EUR'
+    """
+
+    def __init__(self, backend: Backend[WorkStorage], assembly: Assembly) -> None:
+        self._backend = backend
+        self._assembly = assembly
+        self._runner = BackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
+        self.orders = Orders(self._runner, assembly.policy, assembly.cursors)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Unpack[KitOptions]) -> Self:
+        """Return a kit over a database.
+
+        Args:
+            url: `sqlite:///shop.db`, `postgresql+psycopg://user@host/database` or `memory://`. The tables
+                of a SQLite file are created when they are first missed, those of a server by
+                `create_schema`.
+            **options: See `KitOptions`.
+
+        Raises:
+            ConfigurationError: The URL, its driver or an option cannot work.
+        """
+        assembly = assemble(url, options)
+        if url == MEMORY_URL:
+            from orderkit.storage.memory import MemoryBackend
+
+            return cls(MemoryBackend(), assembly)
+        from orderkit.kit.engines import open_from
+        from orderkit.storage.sql import open_backend
+
+        return cls(open_from(open_backend, url, options), assembly)
+
+    @classmethod
+    def from_engine(cls, engine: Engine, **options: Unpack[KitOptions]) -> Self:
+        """Return a kit over an engine the application owns: closing the kit leaves it open.
+
+        Raises:
+            ConfigurationError: The engine's database or driver is not one the kit works with.
+        """
+        from orderkit.storage.sql import SqlBackend
+
+        url = engine.url.render_as_string(hide_password=False)
+        return cls(SqlBackend(engine), assemble(url, options))
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitOptions]) -> Self:
+        """Return a kit as settings say; without any they are read from the environment.
+
+        Raises:
+            ConfigurationError: A setting is missing or cannot work.
+        """
+        from orderkit.kit.settings import load_settings
+
+        settings = settings or load_settings()
+        return cls.from_url(settings.url, **{**options, "settings": settings})
+
+    def for_tenant(self, tenant: str) -> OrderKit:
+        """Return the same front door, bound to a tenant: it sees and writes no other tenant's data.
+
+        Raises:
+            InvalidKey: The tenant is not 1 to 255 characters on one line.
+        """
+        return OrderKit(self._backend, self._assembly.for_tenant(tenant))
+
+    def bound(self, **binding: Unpack[Binding]) -> OrderKit:
+        """Return the same front door, with an actor, a correlation or a causation id kept on every event."""
+        context = attrs.evolve(self._assembly.surroundings.context, **binding)
+        return OrderKit(self._backend, self._assembly.bound(context))
+
+    def run(self, work: Callable[[Transaction], T]) -> T:
+        """Run a function whose commands are written by one commit, again from its start where a race is lost.
+
+        The function may run more than once: it does nothing outside but through what it is given.
+        """
+
+        def script(unit: KitUnit) -> T:
+            return work(Transaction(UnitRunner(unit), self._assembly))
+
+        return attrs.evolve(self._runner, deferred=True).run(script)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open a transaction for the length of a block; it is never retried, `run` is for that.
+
+        Raises:
+            VersionConflict: An order moved on meanwhile; the block may be entered again.
+            CommitUnknown: The connection went while the transaction was being committed.
+        """
+        with self._backend.connect(transaction=True) as storage:
+            yield Transaction(JoinedRunner(lambda: storage, self._assembly.surroundings), self._assembly)
+
+    def within(self, session: Session | Connection) -> Transaction:
+        """Join the application's own SQLAlchemy transaction: theirs to commit and to roll back.
+
+        Their session is flushed before each command, and a savepoint surrounds each write, so that a
+        refusal or a conflict leaves their transaction usable. Nothing is retried.
+        """
+        from orderkit.storage.sql import join
+
+        return Transaction(JoinedRunner(lambda: join(session), self._assembly.surroundings), self._assembly)
+
+    def sweep(self) -> dict[str, Progress]:
+        """Run each step of background work once, and return what each did."""
+        runner = attrs.evolve(self._runner, deferred=True)
+        policy = self._assembly.policy
+        return {name: runner.run(lambda unit, step=step: step(unit, policy)) for name, step in STEPS.items()}
+
+    def create_schema(self) -> None:
+        """Create the tables and indexes that are not there yet."""
+        self._backend.create_schema()
+
+    def close(self) -> None:
+        """Release every connection. Closing twice is harmless."""
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self.close()

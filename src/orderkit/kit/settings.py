@@ -1,0 +1,90 @@
+"""Settings of a kit, from the environment or from code, with a profile for each surrounding."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from orderkit.errors import ConfigurationError
+
+
+class Profile(StrEnum):
+    """What the kit is used for.
+
+    `dev` keeps orders in a SQLite file of the working directory, `test` keeps them in memory, `prod` has
+    no default for the database and insists on durable commits.
+    """
+
+    DEV = "dev"
+    TEST = "test"
+    PROD = "prod"
+
+
+_DEFAULT_URLS = {Profile.DEV: "sqlite:///orderkit.db", Profile.TEST: "memory://"}
+
+
+class Settings(BaseSettings):
+    """Settings of a kit. Each is read from `ORDERKIT_` and its name in capitals where it is not given.
+
+    Example:
+        >>> Settings(profile="test").url
+        'memory://'
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ORDERKIT_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    profile: Profile = Field(default=Profile.DEV, description="What the kit is used for.")
+    database_url: SecretStr | None = Field(default=None, description="Where orders are kept.")
+    table_schema: str | None = Field(default=None, description="The schema of the tables, where the database has any.")
+    create_tables: bool | None = Field(default=None, description="Create missing tables on first use; SQLite does.")
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="Connections kept open.")
+    max_overflow: Annotated[int, Field(ge=0, le=1000)] = Field(default=10, description="Connections beyond those.")
+    pool_timeout: Annotated[float, Field(gt=0)] = Field(default=30.0, description="Seconds to wait for a connection.")
+    connect_timeout: Annotated[float, Field(gt=0)] = Field(default=10.0, description="Seconds to wait for a server.")
+    lock_timeout: Annotated[float, Field(gt=0)] = Field(default=5.0, description="Seconds to wait for a lock.")
+    statement_timeout: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Seconds a statement may take; no limit where absent."
+    )
+    durable: bool | None = Field(
+        default=None, description="Whether SQLite waits for the disk at every commit; by default in `prod`."
+    )
+    max_lines: Annotated[int, Field(ge=1, le=100_000)] = Field(default=1000, description="Lines of an order.")
+    idempotency_retention: timedelta = Field(
+        default=timedelta(hours=72), ge=timedelta(hours=24), description="How long the result of a key is kept."
+    )
+    cursor_secret: SecretStr | None = Field(
+        default=None, description="Signs page cursors; derived from the database URL where absent."
+    )
+
+    @property
+    def url(self) -> str:
+        """The database URL, the profile's own where none is given.
+
+        Raises:
+            ConfigurationError: The profile has none.
+        """
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        if self.profile not in _DEFAULT_URLS:
+            raise ConfigurationError("The profile 'prod' has no default database: set ORDERKIT_DATABASE_URL.")
+        return _DEFAULT_URLS[self.profile]
+
+
+def load_settings() -> Settings:
+    """Return the settings of the environment.
+
+    Raises:
+        ConfigurationError: A variable has a value that cannot be; the message names it, not its value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"ORDERKIT_{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}"
+            for detail in error.errors(include_url=False, include_context=False, include_input=False)
+        )
+        raise ConfigurationError(f"The environment cannot be used as settings. {wrong}.") from None

@@ -1,0 +1,152 @@
+"""Reading orders: by id, as of a moment, their history, their personal data, and previews."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import attrs
+
+from orderkit.domain.codec import decode_event
+from orderkit.domain.commands import CreateDraft, OrderCommand, PlaceOrder
+from orderkit.domain.decisions import Permission, Preview, allowed, preview
+from orderkit.domain.events import Event
+from orderkit.domain.evolution import replay
+from orderkit.domain.explain import Explanation, explain
+from orderkit.domain.order import Order
+from orderkit.domain.parties import Address, Contact, NoteText
+from orderkit.errors import InvalidQuery, NotFound, OrderNotFound
+from orderkit.orders.scripts import OrderScript, OrderUnit
+from orderkit.orders.tables import EventRow, PersonalRow
+
+
+
+class VersionNotFound(NotFound):
+    """The order has not reached this version, or did not exist at this time."""
+
+    code = "version_not_found"
+
+
+@attrs.frozen
+class RecordedEvent:
+    """One event of an order's history, with who caused it and why.
+
+    Attributes:
+        version: The version of the order after it.
+        id: The id of the event, the same in the outbox.
+        event: What happened.
+    """
+
+    version: int
+    id: str
+    event: Event
+    actor: str | None
+    correlation_id: str | None
+    causation_id: str | None
+
+
+@attrs.frozen
+class PersonalData:
+    """Personal data an order refers to.
+
+    Attributes:
+        reference: What documents and events call it.
+        slot: What it is for: `contact`, `billing_address`, `shipping_address` or `note`.
+        value: The data; None once it is erased.
+    """
+
+    reference: str
+    slot: str
+    value: Address | Contact | NoteText | None = attrs.field(repr=False)
+
+
+def get(order_id: str) -> OrderScript:
+    """Return the script that reads an order."""
+    return lambda unit: unit.get(order_id)
+
+
+def as_of(order_id: str, *, version: int | None = None, time: datetime | None = None) -> OrderScript:
+    """Return the script that rebuilds an order as it was at a version or a time."""
+    if (version is None) == (time is None):
+        raise InvalidQuery("An order is rebuilt as of either a version or a time.")
+    if time is not None and time.tzinfo is None:
+        raise InvalidQuery("A time needs its zone; nothing was read.")
+
+    def script(unit: OrderUnit) -> Order:
+        rows = unit.storage.history(unit.tenant, order_id, version=version, time=time)
+        if not rows or (version is not None and rows[-1].version != version):
+            unit.get(order_id)
+            raise VersionNotFound(f"Order {order_id!r} has no such version, or did not exist at that time.")
+        return replay([_event(row) for row in rows])
+
+    return script
+
+
+def history(order_id: str) -> Callable[[OrderUnit], tuple[RecordedEvent, ...]]:
+    """Return the script that reads every event of an order."""
+
+    def script(unit: OrderUnit) -> tuple[RecordedEvent, ...]:
+        rows = unit.storage.history(unit.tenant, order_id)
+        if not rows:
+            raise OrderNotFound(order_id)
+        return tuple(
+            RecordedEvent(row.version, row.id, _event(row), row.actor, row.correlation_id, row.causation_id)
+            for row in rows
+        )
+
+    return script
+
+
+def _event(row: EventRow) -> Event:
+    return decode_event(row.type, row.schema_version, row.data)
+
+
+def personal(order_id: str) -> Callable[[OrderUnit], Mapping[str, PersonalData]]:
+    """Return the script that reads the personal data of an order, by reference."""
+
+    def script(unit: OrderUnit) -> Mapping[str, PersonalData]:
+        rows = unit.storage.personal(unit.tenant, order_id)
+        if not rows:
+            unit.get(order_id)
+        return {row.id: PersonalData(row.id, row.kind, _personal_value(row)) for row in rows}
+
+    return script
+
+
+_PERSONAL_TYPES: Mapping[str, type[Address | Contact | NoteText]] = {
+    "contact": Contact,
+    "billing_address": Address,
+    "shipping_address": Address,
+    "note": NoteText,
+}
+
+
+def _personal_value(row: PersonalRow) -> Address | Contact | NoteText | None:
+    return None if row.erased_at is not None else _PERSONAL_TYPES[row.kind].parse(row.data)
+
+
+def preview_of(order_id: str | None, command: OrderCommand) -> Callable[[OrderUnit], Preview]:
+    """Return the script that tells what a command would do."""
+
+    def script(unit: OrderUnit) -> Preview:
+        order = None if order_id is None or isinstance(command, CreateDraft | PlaceOrder) else unit.get(order_id)
+        return preview(order, command, now=unit.now, ids=unit.ids)
+
+    return script
+
+
+def allowed_for(order_id: str) -> Callable[[OrderUnit], Mapping[str, Permission]]:
+    """Return the script that asks every rule what it says of an order."""
+    return lambda unit: allowed(unit.get(order_id), now=unit.now)
+
+
+
+
+def explain_order(order_id: str) -> Callable[[OrderUnit], Explanation]:
+    """Return the script that tells where an order's total comes from."""
+
+    def script(unit: OrderUnit) -> Explanation:
+        order = unit.get(order_id)
+        return explain(order.lines, order.charges, order.adjustments, rules=order.rules, currency=order.currency)
+
+    return script

@@ -1,0 +1,233 @@
+"""The use cases: transaction scripts over a unit of work, the same for every shell.
+
+Each function returns a script. A script reads, decides, and gathers; it may be run more than once and
+does no I/O but through its unit of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import attrs
+
+from orderkit.domain.codec import decode_event
+from orderkit.domain.commands import AddLine, CreateDraft, OrderCommand, PlaceDraft, PlaceOrder
+from orderkit.domain.decisions import decide
+from orderkit.domain.evolution import replay
+from orderkit.domain.numbers import OrderNumbers, RandomNumbers
+from orderkit.domain.order import Order
+from orderkit.errors import (
+    AlreadyExists,
+    Conflict,
+    FieldError,
+    InvalidCommand,
+    InvalidInput,
+    OrderNotFound,
+    Refused,
+    VersionConflict,
+)
+from orderkit.idempotency.keys import DEFAULT_RETENTION, KeyedRequest, keyed_request
+from orderkit.orders.ports import OrderStorage
+from orderkit.orders.rows import gather
+from orderkit.unit_of_work.storage import StoredKey
+from orderkit.unit_of_work.unit import KeyTaken, Restart, UnitOfWork
+
+CommandT = TypeVar("CommandT", bound=OrderCommand)
+
+OrderUnit = UnitOfWork[OrderStorage]
+OrderScript = Callable[[OrderUnit], Order]
+
+
+@attrs.frozen
+class OrderPolicy:
+    """What an application decides once for all of its orders.
+
+    Attributes:
+        numbers: How order numbers are assigned.
+        max_lines: How many lines an order has at most.
+        key_retention: How long the result of an idempotency key is kept.
+    """
+
+    numbers: OrderNumbers = attrs.Factory(RandomNumbers)
+    max_lines: int = 1000
+    key_retention: timedelta = DEFAULT_RETENTION
+
+
+def create(command: CreateDraft | PlaceOrder, policy: OrderPolicy, *, idempotency_key: str | None = None) -> OrderScript:
+    """Return the script that makes a new order."""
+
+    def script(unit: OrderUnit) -> Order:
+        _check_lines(len(command.lines), policy)
+        request = _request(unit, command.kind, idempotency_key, command, policy)
+
+        def work() -> Order:
+            if request is not None and unit.reads_first:
+                stored = _stored(unit, request)
+                if stored is not None:
+                    return _replayed(unit, request, stored)
+            return _create(unit, command, policy, request)
+
+        return _once(unit, request, work)
+
+    return script
+
+
+def _create(
+    unit: OrderUnit, command: CreateDraft | PlaceOrder, policy: OrderPolicy, request: KeyedRequest | None
+) -> Order:
+    events = decide(None, _numbered(unit, command, policy), now=unit.now, ids=unit.ids)
+    order = replay(events)
+    gather(unit, None, order, events, command)
+    _finish(unit, order, request, numbered=getattr(command, "number", None) is None)
+    return order
+
+
+def execute(
+    order_id: str,
+    command: OrderCommand,
+    policy: OrderPolicy,
+    *,
+    expected_version: int | None = None,
+    idempotency_key: str | None = None,
+) -> OrderScript:
+    """Return the script that applies a command to an order."""
+
+    def script(unit: OrderUnit) -> Order:
+        request = _request(unit, command.kind, idempotency_key, (order_id, command), policy)
+
+        def work() -> Order:
+            before, stored = unit.read(order_id, request.reference if request else None)
+            if request is not None and stored is not None and _fresh(unit, request, stored):
+                return _replayed(unit, request, stored)
+            if before is None:
+                raise OrderNotFound(order_id)
+            if expected_version is not None and before.version != expected_version:
+                raise VersionConflict(order_id, expected_version, before.version, stated=True)
+            return _apply(unit, before, command, policy, request)
+
+        try:
+            return _once(unit, request, work)
+        except VersionConflict as conflict:
+            if expected_version is None or conflict.stated:
+                raise
+            raise VersionConflict(order_id, expected_version, stated=True) from conflict
+
+    return script
+
+
+def _apply(
+    unit: OrderUnit, before: Order, command: OrderCommand, policy: OrderPolicy, request: KeyedRequest | None
+) -> Order:
+    if isinstance(command, AddLine):
+        _check_lines(len(before.lines) + 1, policy)
+    events = decide(before, _numbered(unit, command, policy), now=unit.now, ids=unit.ids)
+    after = replay(events, before)
+    if events:
+        gather(unit, before, after, events, command)
+    else:
+        unit.guard(before)
+    _finish(unit, after, request, numbered=isinstance(command, PlaceDraft) and command.number is None)
+    return after
+
+
+def _finish(unit: OrderUnit, order: Order, request: KeyedRequest | None, *, numbered: bool) -> None:
+    """Write what the command gathered, with the claim of its key.
+
+    A number we chose ourselves that turns out to be taken is chosen again; one that was given is not.
+    """
+    if request is not None:
+        unit.claim(request.claim(order, unit.now))
+    try:
+        unit.finish()
+    except AlreadyExists as error:
+        if numbered and error.what == "number" and not unit.storage.in_transaction:
+            raise Restart(transaction=False) from error
+        raise
+
+
+def _numbered(unit: OrderUnit, command: CommandT, policy: OrderPolicy) -> CommandT:
+    """Return the command with an order number, where it takes one and has none."""
+    if not isinstance(command, PlaceOrder | PlaceDraft) or command.number is not None:
+        return command
+
+    def count() -> int:
+        unit.require_transaction()
+        return unit.storage.next_number(unit.tenant)
+
+    return command.model_copy(update={"number": policy.numbers.assign(count)})
+
+
+def _check_lines(count: int, policy: OrderPolicy) -> None:
+    if count > policy.max_lines:
+        error = FieldError("lines", "too_many_lines", f"an order has at most {policy.max_lines} lines")
+        raise InvalidCommand("the order", (error,))
+
+
+# --------------------------------------------------------------------------------------------
+# Idempotency
+# --------------------------------------------------------------------------------------------
+
+
+def _request(
+    unit: OrderUnit, operation: str, key: str | None, payload: object, policy: OrderPolicy
+) -> KeyedRequest | None:
+    if key is None:
+        return None
+    return keyed_request(unit.tenant, operation, key, _plain(payload), policy.key_retention)
+
+
+def _plain(payload: object) -> object:
+    """Return the declared fields of a request: those that were given, so that a new default changes no hash."""
+    if isinstance(payload, OrderCommand):
+        return payload.model_dump(exclude_defaults=True)
+    if isinstance(payload, tuple):
+        return [_plain(part) for part in payload]
+    return payload
+
+
+def _once(unit: OrderUnit, request: KeyedRequest | None, work: Callable[[], Order]) -> Order:
+    """Do the work, or answer from what its key has led to before.
+
+    A refusal or a conflict may be the echo of this very request having succeeded a moment ago, so the
+    key is looked up in a fresh statement before the error is raised.
+    """
+    try:
+        return work()
+    except (Refused, Conflict, InvalidInput) as error:
+        stored = None if request is None else _stored(unit, request)
+        if request is None or stored is None:
+            raise error
+        return _replayed(unit, request, stored)
+    except KeyTaken as taken:
+        if request is None:
+            raise
+        stored = taken.stored or unit.storage.read_key(request.reference)
+        if stored is None or not _fresh(unit, request, stored):
+            raise
+        return _replayed(unit, request, stored)
+
+
+def _stored(unit: OrderUnit, request: KeyedRequest) -> StoredKey | None:
+    stored = unit.storage.read_key(request.reference)
+    return stored if stored is not None and _fresh(unit, request, stored) else None
+
+
+def _fresh(unit: OrderUnit, request: KeyedRequest, stored: StoredKey) -> bool:
+    """Tell whether a record still counts; one that has expired is forgotten, so that its key is free again."""
+    if stored.expires_at > unit.now:
+        return True
+    unit.storage.forget_key(request.reference, unit.now)
+    return False
+
+
+def _replayed(unit: OrderUnit, request: KeyedRequest, stored: StoredKey) -> Order:
+    """Return the order as the first use of the key left it."""
+    request.check(stored)
+    if stored.order is not None and stored.order.version == stored.order_version:
+        return unit.decode(stored.order_id, stored.order)
+    rows = unit.storage.history(unit.tenant, stored.order_id, version=stored.order_version)
+    if not rows:
+        raise OrderNotFound(stored.order_id)
+    return replay([decode_event(row.type, row.schema_version, row.data) for row in rows])

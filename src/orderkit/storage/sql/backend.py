@@ -1,0 +1,237 @@
+"""Open SQL storages over the connections of a SQLAlchemy engine."""
+
+from __future__ import annotations
+
+import functools
+import re
+import select
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import PoolProxiedConnection, StaticPool
+
+from orderkit.errors import ConfigurationError, OrderKitError, StorageBusy
+from orderkit.storage.sql.brackets import Autocommit, Savepoint, Transaction, take
+from orderkit.storage.sql.dialect import Dialect
+from orderkit.storage.sql.execution import DriverCursor, DriverExecutor
+from orderkit.storage.sql.failures import Phase, failure
+from orderkit.storage.sql.forking import keep_for_good, renew_after_fork
+from orderkit.storage.sql.locks import WriteLock, write_lock
+from orderkit.storage.sql.postgresql import Postgresql
+from orderkit.storage.sql.sqlite import Sqlite
+from orderkit.storage.sql.storage import SqlStorage
+from orderkit.storage.sql.tables import metadata
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_SCHEMA_LOCK = 7_210_554_107_334_012
+"""An advisory lock of PostgreSQL, so that two processes do not create the same tables at once."""
+
+
+class SqlBackend:
+    """Open storages over an engine. Safe to share between threads, and usable in a child after a fork.
+
+    Args:
+        engine: A synchronous SQLAlchemy engine for SQLite or PostgreSQL.
+        schema: The schema of the tables, PostgreSQL only.
+        busy_timeout: Seconds a writer waits for other writers of a SQLite file.
+        owned: Whether `close` disposes of the engine.
+    """
+
+    def __init__(
+        self, engine: Engine, *, schema: str | None = None, busy_timeout: float = 5.0, owned: bool = False
+    ) -> None:
+        self._engine = engine
+        self._schema = schema
+        self._dialect = dialect_for(engine.dialect.name, engine.dialect.driver, schema)
+        self._busy_timeout = busy_timeout
+        self._owned = owned
+        self._alone = isinstance(engine.pool, StaticPool)
+        self._lock = _lock_of(engine)
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Leave the connections of the parent to the parent, in a child after a fork."""
+        keep_for_good(self._engine.pool)
+        self._engine.dispose(close=False)
+
+    @contextmanager
+    def connect(self, *, transaction: bool = False) -> Iterator[SqlStorage]:
+        """Open a storage for the length of a block; with `transaction`, of one transaction."""
+        with self._turn():
+            connection = self._checkout()
+            executor = DriverExecutor(cast("DriverCursor", connection.cursor()))
+            around = Transaction(executor, self._dialect.begin, None if self._alone else self._lock, self._busy_timeout)
+            inner = Savepoint(executor) if transaction else Autocommit() if self._dialect.one_statement else around
+            storage = SqlStorage(executor, self._dialect, inner, in_transaction=transaction)
+            try:
+                with storage.inside(around) if transaction else nullcontext():
+                    yield storage
+            finally:
+                self._checkin(connection, storage)
+
+    def joined(self, connection: Connection) -> SqlStorage:
+        """Return a storage inside somebody else's transaction, which stays theirs to commit or roll back.
+
+        Every `commit` is surrounded by a savepoint; the connection is neither closed nor returned.
+
+        Args:
+            connection: Theirs; of a session it is `session.connection()`. Inside `run_sync` it is the
+                synchronous face of an asynchronous one.
+
+        Raises:
+            ConfigurationError: The connection commits each statement by itself: there is nothing to join.
+        """
+        dialect = dialect_for(connection.dialect.name, connection.dialect.driver, self._schema)
+        if not connection.in_transaction():
+            connection.begin()
+        pooled = connection.connection
+        if dialect.one_statement and getattr(pooled.dbapi_connection, "autocommit", False) is True:
+            raise ConfigurationError("The connection is in autocommit mode, so that there is no transaction to join.")
+        executor = DriverExecutor(cast("DriverCursor", pooled.cursor()))
+        if not dialect.one_statement and not getattr(pooled.driver_connection, "in_transaction", True):
+            # The driver begins only before the first write, and the release of a savepoint outside a
+            # transaction would commit.
+            executor.execute(dialect.begin)
+        return SqlStorage(executor, dialect, Savepoint(executor), in_transaction=True)
+
+    def create_schema(self) -> None:
+        """Create the tables and indexes that are not there yet."""
+        try:
+            if self._dialect.one_statement:
+                self._create_on_postgresql()
+            else:
+                self._create_on_sqlite()
+        except SQLAlchemyError as error:
+            raise self._unreached(getattr(error, "orig", None) or error) from error
+
+    def _create_on_postgresql(self) -> None:
+        engine = self._engine.execution_options(
+            isolation_level="READ COMMITTED", schema_translate_map={None: self._schema}
+        )
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+            if self._schema is not None:
+                connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+            metadata.create_all(connection)
+
+    def _create_on_sqlite(self) -> None:
+        take(self._lock, self._busy_timeout)
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql(self._dialect.begin)
+                metadata.create_all(connection)
+                connection.commit()
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Release every connection, if the engine is this backend's own. Closing twice is harmless."""
+        if self._owned:
+            self._engine.dispose()
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """Wait for one's turn on the single connection of a database in memory."""
+        return _held(self._lock, self._busy_timeout) if self._alone else nullcontext()
+
+    def _checkout(self) -> PoolProxiedConnection:
+        try:
+            connection = self._engine.raw_connection()
+            while self._dialect.one_statement and _is_stale(connection):
+                connection.invalidate()
+                connection = self._engine.raw_connection()
+            self._set_autocommit(connection)
+        except Exception as error:
+            raise self._unreached(error) from error
+        return connection
+
+    def _set_autocommit(self, connection: PoolProxiedConnection) -> None:
+        """Have a connection of the application's own engine commit each statement; ours do already."""
+        if self._dialect.one_statement and not getattr(connection.dbapi_connection, "autocommit", True):
+            self._engine.dialect.set_isolation_level(connection.dbapi_connection, "AUTOCOMMIT")
+
+    def _checkin(self, connection: PoolProxiedConnection, storage: SqlStorage) -> None:
+        """Return a connection as it was, or have it replaced if it cannot be trusted any more."""
+        if storage.is_foreign:
+            keep_for_good(connection)
+        elif storage.damaged:
+            connection.invalidate()
+        else:
+            if not self._owned and self._dialect.one_statement:
+                self._engine.dialect.reset_isolation_level(connection.dbapi_connection)
+            connection.close()
+
+    def _unreached(self, error: BaseException) -> OrderKitError:
+        if isinstance(error, PoolTimeout):
+            return StorageBusy("Every connection of the pool was in use for too long; nothing was written. Repeat it.")
+        return failure(self._dialect.fault(error), Phase.CONNECTING)
+
+
+@functools.cache
+def dialect_for(database: str, driver: str, schema: str | None) -> Dialect:
+    """Return the dialect for a database and a driver, as SQLAlchemy names them.
+
+    Raises:
+        ConfigurationError: There is none, or the schema's name cannot be used.
+    """
+    if schema is not None and not _IDENTIFIER.fullmatch(schema):
+        raise ConfigurationError("The schema's name must be letters, digits and underscores, at most 63.")
+    if database == "postgresql":
+        return Postgresql(numbered=driver == "asyncpg", schema=None if schema is None else f'"{schema}"')
+    if database == "sqlite":
+        if schema is not None:
+            raise ConfigurationError("SQLite has no schemas; leave the schema out.")
+        return Sqlite()
+    raise ConfigurationError(f"There is no storage for {database!r}. Use SQLite or PostgreSQL.")
+
+
+def _lock_of(engine: Engine) -> WriteLock:
+    """Return the lock of the engine's database file; one of its own for a database in memory."""
+    database = engine.url.database
+    if engine.dialect.name != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
+        return WriteLock()
+    return write_lock(database)
+
+
+@contextmanager
+def _held(lock: WriteLock, timeout: float) -> Iterator[None]:
+    take(lock, timeout)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_stale(connection: PoolProxiedConnection) -> bool:
+    """Tell, without a round trip, whether an idle connection of PostgreSQL has been closed by the server.
+
+    A server that goes away says so, which makes the socket readable; as it might be for another reason,
+    the connection is then asked.
+    """
+    driver = connection.driver_connection
+    is_closed = getattr(driver, "is_closed", None)
+    if is_closed is not None:
+        return bool(is_closed())
+    if getattr(driver, "closed", False):
+        return True
+    fileno = getattr(driver, "fileno", None)
+    return fileno is not None and _is_readable(fileno()) and not _answers(connection)
+
+
+def _is_readable(descriptor: int) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([descriptor], [], [], 0)[0])
+
+
+def _answers(connection: PoolProxiedConnection) -> bool:
+    try:
+        connection.cursor().execute("SELECT 1")
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,195 @@
+"""One attempt of one unit of work over one SQL connection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TypeVar, cast
+
+from orderkit.errors import ConfigurationError, OrderKitError, StorageFailed
+from orderkit.orders.ports import Found, Search
+from orderkit.orders.tables import EventRow, OrderRow, PersonalRow
+from orderkit.storage.sql import records, searching
+from orderkit.storage.sql.brackets import Bracket
+from orderkit.storage.sql.dialect import Dialect, FaultKind
+from orderkit.storage.sql.execution import Executor, Rows
+from orderkit.storage.sql.failures import Phase, failure
+from orderkit.unit_of_work.changes import ChangeSet, KeyReference, Value
+from orderkit.unit_of_work.storage import Outcome, Reading, StoredKey
+
+T = TypeVar("T")
+
+
+class SqlStorage:
+    """Read and write orders over one connection.
+
+    Attributes:
+        in_transaction: Whether writes become durable only with the end of a surrounding transaction.
+        phase: What is being done; while it is `COMMITTING` the outcome is unknown.
+        aborted: A statement failed inside the surrounding transaction, which can only be rolled back.
+        damaged: The connection must not be used again.
+    """
+
+    def __init__(self, executor: Executor, dialect: Dialect, bracket: Bracket, *, in_transaction: bool) -> None:
+        self._executor = executor
+        self._dialect = dialect
+        self._bracket = bracket
+        self._process = os.getpid()
+        self.in_transaction = in_transaction
+        self.phase = Phase.READING
+        self.aborted = False
+        self.damaged = False
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this process is a child, by a fork, of the one that opened the connection."""
+        return os.getpid() != self._process
+
+    def read(self, tenant: str, order_id: str, *, key: KeyReference | None = None, lock: bool = False) -> Reading:
+        """Read an order and, in the same statement, the record of an idempotency key."""
+        row_lock = self._dialect.row_lock if lock and self.in_transaction else ""
+        if key is None:
+            rows = self._fetch(records.read_order(row_lock), (tenant, order_id))
+            return Reading(records.order_record(rows[0]) if rows else None, None)
+        row = self._fetch(records.read_order_and_key(row_lock), (tenant, order_id, *key))[0]
+        return Reading(records.order_record_if_any(row[:4]), records.stored_key(self._dialect, row[4:]))
+
+    def read_key(self, key: KeyReference) -> StoredKey | None:
+        """Read the record of an idempotency key, expired or not, in a statement of its own."""
+        rows = self._fetch(records.READ_KEY, key)
+        return records.stored_key(self._dialect, rows[0]) if rows else None
+
+    def commit(self, changes: ChangeSet) -> Outcome:
+        """Write a change set: all of it, or nothing."""
+        if not changes:
+            return Outcome(committed=True, guards_held=True)
+
+        def write() -> tuple[Outcome, bool]:
+            outcome = self._dialect.write(self._executor, changes)
+            return outcome, outcome.committed
+
+        return self._bracketed(write, changes)
+
+    def search(self, search: Search) -> list[Found]:
+        """Return the orders of a page."""
+        template, parameters = searching.page(search)
+        return searching.found(self._dialect, search, self._fetch(template, parameters))
+
+    def history(
+        self, tenant: str, order_id: str, *, version: int | None = None, time: datetime | None = None
+    ) -> list[EventRow]:
+        """Return the events of an order by version, up to and including a version or a time."""
+        parameters: list[Value] = [tenant, order_id]
+        parameters += [value for value in (version, time) if value is not None]
+        rows = self._fetch(records.history(version, time), parameters)
+        return [records.event_row(self._dialect, row) for row in rows]
+
+    def personal(self, tenant: str, order_id: str) -> list[PersonalRow]:
+        """Return the personal rows of an order, erased ones as tombstones with empty data."""
+        rows = self._fetch(records.READ_PERSONAL, (tenant, order_id))
+        return [records.personal_row(self._dialect, row) for row in rows]
+
+    def next_number(self, tenant: str) -> int:
+        """Take the tenant's next order number: 1, 2, 3, … without gaps.
+
+        Raises:
+            ConfigurationError: There is no surrounding transaction, with which the number would go back.
+        """
+        if not self.in_transaction:
+            raise ConfigurationError("An order number without gaps can be taken inside a transaction only.")
+        return cast("int", self._fetch(records.NEXT_NUMBER, (tenant,))[0][0])
+
+    def forget_key(self, key: KeyReference, now: datetime) -> None:
+        """Remove this record if it has expired by `now`, so that its key can be claimed again."""
+        self._change(records.FORGET_KEY, (*key, now))
+
+    def forget_expired_keys(self, now: datetime, limit: int) -> int:
+        """Remove at most `limit` records of any tenant that have expired by `now`; return how many."""
+        return len(self._change(records.forget_expired(self._dialect.skip_locked), (now, limit)))
+
+    @contextmanager
+    def inside(self, transaction: Bracket) -> Iterator[None]:
+        """Surround a block with a transaction: committed at its end, rolled back if it raises."""
+        with self._doing(transaction.writing):
+            transaction.open()
+        try:
+            yield
+            self._end(transaction)
+        except BaseException:
+            self._undo(transaction)
+            raise
+
+    def _end(self, transaction: Bracket) -> None:
+        if self.aborted or self.damaged:
+            raise StorageFailed("A statement inside the transaction failed, so that it was rolled back as a whole.")
+        with self._doing(transaction.keeping):
+            transaction.keep()
+
+    def _fetch(self, template: str, parameters: Iterable[Value]) -> Rows:
+        """Run a statement that no savepoint surrounds."""
+        encode = self._dialect.encode
+        with self._doing(Phase.READING):
+            return self._executor.execute(self._dialect.compile(template), [encode(value) for value in parameters])
+
+    def _change(self, template: str, parameters: Iterable[Value]) -> Rows:
+        """Run one writing statement as a commit of its own."""
+        values = [self._dialect.encode(value) for value in parameters]
+        return self._bracketed(lambda: (self._executor.execute(self._dialect.compile(template), values), True))
+
+    def _bracketed(self, write: Callable[[], tuple[T, bool]], changes: ChangeSet | None = None) -> T:
+        """Write inside the bracket; undo what `write` says is not to be kept."""
+        bracket = self._bracket
+        with self._doing(Phase.WRITING, changes):
+            bracket.open()
+            try:
+                self.phase = bracket.writing
+                result, keep = write()
+                self.phase = bracket.keeping if keep else Phase.WRITING
+                if keep:
+                    bracket.keep()
+                else:
+                    bracket.undo()
+            except BaseException:
+                self._undo(bracket)
+                raise
+        return result
+
+    @contextmanager
+    def _doing(self, phase: Phase, changes: ChangeSet | None = None) -> Iterator[None]:
+        """Turn whatever a driver raises into an error of orderkit, and remember what it did to the connection."""
+        if self.is_foreign:
+            raise StorageFailed("The block was entered in another process. Open a new one after a fork.")
+        self.phase = phase
+        try:
+            yield
+        except OrderKitError:
+            raise
+        except Exception as error:
+            raise self._failure(error, changes) from error
+        except BaseException:
+            self.damaged = True
+            raise
+        finally:
+            self.phase = Phase.READING
+
+    def _failure(self, error: Exception, changes: ChangeSet | None) -> OrderKitError:
+        fault = self._dialect.fault(error)
+        self.damaged = self.damaged or fault.kind is FaultKind.LOST
+        self.aborted = self.aborted or (self.in_transaction and self.phase is Phase.READING)
+        return failure(fault, self.phase, changes, self._is_taken)
+
+    def _is_taken(self, order: OrderRow, column: str) -> bool:
+        """Tell whether a stored order has what this one has in a column."""
+        template = f"SELECT 1 FROM {{orders}} WHERE tenant = :text AND {column} = :text"
+        return bool(self._executor.execute(self._dialect.compile(template), (order.tenant, getattr(order, column))))
+
+    def _undo(self, bracket: Bracket) -> None:
+        """Undo as far as can be; a connection on which that fails is not used again."""
+        if self.is_foreign:
+            return
+        try:
+            bracket.undo()
+        except Exception:
+            self.damaged = True

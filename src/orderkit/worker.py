@@ -1,0 +1,64 @@
+"""Background work: steps that each do a bounded piece and say whether there is more.
+
+A step is a script like any other, so that every shell can run it. `sweep` of a kit runs each step once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import attrs
+
+from orderkit.domain.commands import ExpireOrder
+from orderkit.domain.status import OrderStatus
+from orderkit.idempotency.keys import collect_expired_keys
+from orderkit.idempotency.ports import KeyStorage
+from orderkit.orders.ports import OrderStorage
+from orderkit.orders.scripts import OrderPolicy, execute
+from orderkit.orders.searching import OrderFilter, Query
+from orderkit.unit_of_work.unit import UnitOfWork
+
+
+class WorkStorage(OrderStorage, KeyStorage, Protocol):
+    """What the steps need of a storage."""
+
+
+@attrs.frozen
+class Progress:
+    """What one run of a step did.
+
+    Attributes:
+        done: How many things it dealt with.
+        more: Whether there is probably more to do right away.
+    """
+
+    done: int
+    more: bool
+
+
+Step = Callable[[UnitOfWork[WorkStorage], OrderPolicy], Progress]
+"""A bounded piece of background work."""
+
+KEY_BATCH: Final = 1000
+EXPIRY_BATCH: Final = 100
+
+
+def collect_keys(unit: UnitOfWork[WorkStorage], _policy: OrderPolicy) -> Progress:
+    """Remove idempotency records that have expired, of every tenant."""
+    done = collect_expired_keys(unit.storage, unit.now, batch=KEY_BATCH)
+    return Progress(done, done == KEY_BATCH)
+
+
+def expire_orders(unit: UnitOfWork[WorkStorage], policy: OrderPolicy) -> Progress:
+    """Expire the pending orders of the bound tenant whose time is over, in one commit."""
+    due = OrderFilter(status=(OrderStatus.PENDING,), expires_until=unit.now)
+    query = Query(due, "created_at", EXPIRY_BATCH)
+    found = unit.storage.search(query.search(unit.tenant, None, EXPIRY_BATCH))
+    for hit in found:
+        execute(hit.order_id, ExpireOrder(), policy)(unit)
+    return Progress(len(found), len(found) == EXPIRY_BATCH)
+
+
+STEPS: Final[Mapping[str, Step]] = {"collect_keys": collect_keys, "expire_orders": expire_orders}
+"""Every step by name."""

@@ -1,0 +1,140 @@
+"""The conformance suite on every storage of orderkit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import ClassVar, get_args, get_type_hints
+
+import psycopg
+import pytest
+from sqlalchemy import URL
+
+from orderkit.storage.memory import AsyncMemoryBackend, MemoryBackend, MemoryStorage
+from orderkit.storage.sql import SqlBackend, open_async_backend, open_backend
+from orderkit.storage.sql.storage import SqlStorage
+from orderkit.testing.conformance import AsyncStorageConformance, Blocking, ReadRows, StorageConformance
+from orderkit.testing.conformance.samples import KINDS
+from orderkit.unit_of_work.changes import KEYS, KeyClaim, Row, Table, Value
+
+
+class TestMemory(StorageConformance):
+    @pytest.fixture(scope="module")
+    def backend(self) -> MemoryBackend:
+        return MemoryBackend()
+
+    @pytest.fixture(scope="module")
+    def rows(self, backend: MemoryBackend) -> ReadRows:
+        return backend.rows
+
+
+class TestAsyncMemory(AsyncStorageConformance):
+    @pytest.fixture(scope="module")
+    def memory(self) -> MemoryBackend:
+        return MemoryBackend()
+
+    @pytest.fixture(scope="module")
+    def backend(self, memory: MemoryBackend) -> Iterator[Blocking[MemoryStorage]]:
+        with Blocking(AsyncMemoryBackend(memory)) as backend:
+            yield backend
+
+    @pytest.fixture(scope="module")
+    def rows(self, memory: MemoryBackend) -> ReadRows:
+        return memory.rows
+
+
+class SqlConformance(StorageConformance):
+    @pytest.fixture(scope="module")
+    def backend(self, url: URL) -> Iterator[SqlBackend]:
+        backend = open_backend(url.render_as_string(hide_password=False))
+        backend.create_schema()
+        yield backend
+        backend.close()
+        backend.close()
+
+
+class AsyncSqlConformance(AsyncStorageConformance):
+    @pytest.fixture(scope="module")
+    def backend(self, url: URL) -> Iterator[Blocking[SqlStorage]]:
+        with Blocking(open_async_backend(url.render_as_string(hide_password=False))) as backend:
+            backend.create_schema()
+            yield backend
+            backend.close()
+
+
+class OnSqlite:
+    driver: ClassVar = "sqlite"
+
+    @pytest.fixture(scope="module")
+    def url(self, tmp_path_factory: pytest.TempPathFactory) -> URL:
+        return URL.create(self.driver, database=str(tmp_path_factory.mktemp("sqlite") / "orders.db"))
+
+    @pytest.fixture(scope="module")
+    def rows(self, url: URL) -> ReadRows:
+        def read(table: Table, tenant: str) -> list[Row]:
+            with closing(sqlite3.connect(str(url.database))) as connection:
+                return typed(table, connection.execute(select(table, "?"), (tenant,)).fetchall())
+
+        return read
+
+
+class OnPostgresql:
+    driver: ClassVar = "postgresql+psycopg"
+
+    @pytest.fixture(scope="module")
+    def url(self, postgresql_database: URL) -> URL:
+        return postgresql_database.set(drivername=self.driver)
+
+    @pytest.fixture(scope="module")
+    def rows(self, url: URL) -> Iterator[ReadRows]:
+        address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(address, autocommit=True) as connection:
+            yield lambda table, tenant: typed(
+                table, connection.execute(select(table, "%s").encode(), (tenant,)).fetchall()
+            )
+
+
+class TestSqlite(OnSqlite, SqlConformance):
+    pass
+
+
+class TestAsyncSqlite(OnSqlite, AsyncSqlConformance):
+    pass
+
+
+class TestPsycopg(OnPostgresql, SqlConformance):
+    pass
+
+
+class TestAsyncPsycopg(OnPostgresql, AsyncSqlConformance):
+    pass
+
+
+class TestAsyncpg(OnPostgresql, AsyncSqlConformance):
+    driver: ClassVar = "postgresql+asyncpg"
+
+
+ROW_TYPES: dict[Table, type] = {KEYS: KeyClaim, **{kind.table: kind.row_type for kind in KINDS}}
+
+
+def select(table: Table, placeholder: str) -> str:
+    """Return the statement that reads all rows of a tenant, JSON as text."""
+    columns = ", ".join(f'CAST("{name}" AS text)' if name == "metadata" else f'"{name}"' for name in table.columns)
+    return f"SELECT {columns} FROM orderkit_{table.name} WHERE tenant = {placeholder}"
+
+
+def typed(table: Table, rows: Sequence[Sequence[Value]]) -> list[Row]:
+    """Return rows with the times and truths that a database keeps as something else."""
+    hints = get_type_hints(ROW_TYPES[table]).values()
+    return [tuple(_typed(hint, value) for hint, value in zip(hints, row, strict=True)) for row in rows]
+
+
+def _typed(hint: object, value: Value) -> Value:
+    options = get_args(hint) or (hint,)
+    if isinstance(value, str) and datetime in options:
+        return datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    return bool(value) if isinstance(value, int) and bool in options else value

@@ -1,0 +1,66 @@
+"""What tests share: throw-away databases, a clock that stands still, ids that count."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+import pytest
+from sqlalchemy import URL, make_url
+
+from orderkit.testing.clock import ManualClock, SequentialIds
+
+POSTGRESQL_SERVER = os.environ.get("ORDERKIT_TEST_POSTGRESQL_URL", "postgresql://root@127.0.0.1:5432/postgres")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def ids() -> SequentialIds:
+    return SequentialIds()
+
+
+@pytest.fixture
+def sqlite_database(tmp_path: Path) -> URL:
+    """The URL of a SQLite file that is not there yet."""
+    return URL.create("sqlite", database=str(tmp_path / "orders.db"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_database() -> Iterator[URL]:
+    """The URL of an empty PostgreSQL database, for every test of this process to share."""
+    server = make_url(POSTGRESQL_SERVER).set(drivername="postgresql")
+    name = f"orderkit_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{secrets.token_hex(6)}"
+    with connected(server) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        try:
+            yield server.set(database=name)
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def connected(server: URL) -> psycopg.Connection:
+    """Connect to a PostgreSQL server, or leave the test because there is none."""
+    try:
+        return psycopg.connect(text_of(server), autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError:
+        absent(f"no PostgreSQL at {server.host}:{server.port or 5432}; ORDERKIT_TEST_POSTGRESQL_URL names another")
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip a test whose server is not there; in CI the server is owed."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def text_of(url: URL) -> str:
+    """Return a URL with its password, as drivers want it."""
+    return url.render_as_string(hide_password=False)
