@@ -6,22 +6,17 @@ A step is a script like any other, so that every shell can run it. `sweep` of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 
 from orderkit.domain.commands import ExpireOrder
 from orderkit.domain.status import OrderStatus
 from orderkit.idempotency.keys import collect_expired_keys
-from orderkit.idempotency.ports import KeyStorage
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.scripts import OrderPolicy, execute
 from orderkit.orders.searching import OrderFilter, Query
 from orderkit.unit_of_work.unit import UnitOfWork
-
-
-class WorkStorage(OrderStorage, KeyStorage, Protocol):
-    """What the steps need of a storage."""
 
 
 @attrs.frozen
@@ -37,20 +32,20 @@ class Progress:
     more: bool
 
 
-Step = Callable[[UnitOfWork[WorkStorage], OrderPolicy], Progress]
+Step = Callable[[OrderPolicy, UnitOfWork[OrderStorage]], Progress]
 """A bounded piece of background work."""
 
 KEY_BATCH: Final = 1000
 EXPIRY_BATCH: Final = 100
 
 
-def collect_keys(unit: UnitOfWork[WorkStorage], _policy: OrderPolicy) -> Progress:
+def collect_keys(_policy: OrderPolicy, unit: UnitOfWork[OrderStorage]) -> Progress:
     """Remove idempotency records that have expired, of every tenant."""
     done = collect_expired_keys(unit.storage, unit.now, batch=KEY_BATCH)
     return Progress(done, done == KEY_BATCH)
 
 
-def expire_orders(unit: UnitOfWork[WorkStorage], policy: OrderPolicy) -> Progress:
+def expire_orders(policy: OrderPolicy, unit: UnitOfWork[OrderStorage]) -> Progress:
     """Expire the pending orders of the bound tenant whose time is over, in one commit."""
     due = OrderFilter(status=(OrderStatus.PENDING,), expires_until=unit.now)
     query = Query(due, "created_at", EXPIRY_BATCH)

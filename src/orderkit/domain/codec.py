@@ -7,7 +7,7 @@ written by a newer release is read as far as it can be, and never re-saved.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar, get_args
+from typing import Final, Generic, TypeVar, get_args
 
 import attrs
 import msgspec
@@ -26,14 +26,62 @@ Upcaster = Callable[[dict[str, object]], dict[str, object]]
 ORDER_UPCASTERS: Final[Mapping[int, Upcaster]] = {}
 """How an order document of a version becomes one of the next."""
 
-EVENT_UPCASTERS: Final[Mapping[tuple[str, int], Upcaster]] = {}
-"""How an event of a type and version becomes one of the next version of the type."""
+EVENT_UPCASTERS: Final[Mapping[str, Mapping[int, Upcaster]]] = {}
+"""How an event of a type and a version becomes one of the next version of the type."""
+
+
+@attrs.frozen
+class Shape(Generic[T]):
+    """How something is read from JSON text of any version.
+
+    Attributes:
+        name: What it is, for messages.
+        decoder: Reads the current version.
+        version: The current version.
+        upcasters: How a version becomes the next.
+    """
+
+    name: str
+    decoder: msgspec.json.Decoder[T]
+    version: int
+    upcasters: Mapping[int, Upcaster]
+
+    def decode(self, text: str, version: int) -> T:
+        """Return what text of a version describes.
+
+        Raises:
+            NewerSchema: It was written by a newer release, in a shape this one cannot read.
+            StorageFailed: The text is damaged.
+        """
+        try:
+            return self.decoder.decode(text) if version >= self.version else self._upcast(text, version)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            if version > self.version:
+                raise NewerSchema(
+                    f"The shape of {self.name} has version {version}, and this release reads up to {self.version}. "
+                    "Nothing was changed. Upgrade orderkit."
+                ) from error
+            raise StorageFailed(f"The stored text of {self.name} is damaged; nothing was changed.") from error
+
+    def _upcast(self, text: str, version: int) -> T:
+        plain: dict[str, object] = msgspec.json.decode(text)
+        for step in range(version, self.version):
+            plain = self.upcasters[step](plain)
+        return msgspec.convert(plain, self.decoder.type)
+
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
-_order_decoder = msgspec.json.Decoder(Order)
-_EVENT_TYPES: Final = {event_type.type: event_type for event_type in get_args(Event)}
-_event_decoders = {name: msgspec.json.Decoder(event_type) for name, event_type in _EVENT_TYPES.items()}
-_metadata_decoder = msgspec.json.Decoder(dict[str, object])
+_metadata = Shape("metadata", msgspec.json.Decoder(dict[str, object]), 1, {})
+_order = Shape("the order's document", msgspec.json.Decoder(Order), ORDER_SCHEMA_VERSION, ORDER_UPCASTERS)
+_events: Final[Mapping[str, Shape[Event]]] = {
+    event_type.type: Shape(
+        f"an event {event_type.type!r}",
+        msgspec.json.Decoder(event_type),
+        event_type.schema_version,
+        EVENT_UPCASTERS.get(event_type.type, {}),
+    )
+    for event_type in get_args(Event)
+}
 
 
 def encode_order(order: Order) -> tuple[str, str]:
@@ -44,18 +92,14 @@ def encode_order(order: Order) -> tuple[str, str]:
 
 
 def decode_order(document: str, metadata: str, schema_version: int) -> Order:
-    """Return the order that a document describes.
+    """Return the order that a document and its metadata describe.
 
     Raises:
         NewerSchema: It was written by a newer release, in a shape this one cannot read.
-        StorageFailed: The document is damaged.
+        StorageFailed: The text is damaged.
     """
-    order = _decode(
-        _order_decoder, document, schema_version, ORDER_SCHEMA_VERSION, ORDER_UPCASTERS.__getitem__, "the order's document"
-    )
-    if metadata in ("{}", ""):
-        return order
-    return attrs.evolve(order, metadata=_metadata_decoder.decode(metadata))
+    order = _order.decode(document, schema_version)
+    return order if metadata == "{}" else attrs.evolve(order, metadata=_metadata.decode(metadata, 1))
 
 
 def encode_event(event: Event) -> str:
@@ -70,36 +114,7 @@ def decode_event(event_type: str, schema_version: int, data: str) -> Event:
         NewerSchema: It was written by a newer release, as a type or in a shape this one cannot read.
         StorageFailed: The text is damaged.
     """
-    decoder = _event_decoders.get(event_type)
-    if decoder is None:
-        raise NewerSchema(f"Events of type {event_type!r} are not known to this release; nothing was changed. Upgrade.")
-
-    def upcaster(version: int) -> Upcaster:
-        return EVENT_UPCASTERS[event_type, version]
-
-    current = _EVENT_TYPES[event_type].schema_version
-    return _decode(decoder, data, schema_version, current, upcaster, f"an event of type {event_type!r}")
-
-
-def _decode(
-    decoder: msgspec.json.Decoder[T],
-    text: str,
-    version: int,
-    current: int,
-    upcaster: Callable[[int], Upcaster],
-    what: str,
-) -> T:
-    """Decode text of any version: directly if it is current, upcast if it is older."""
-    try:
-        if version >= current:
-            return decoder.decode(text)
-        plain = msgspec.json.decode(text)
-        for step in range(version, current):
-            plain = upcaster(step)(plain)
-        return msgspec.convert(plain, decoder.type)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        if version > current:
-            raise NewerSchema(
-                f"The shape of {what} has version {version}; this release reads up to {current}. Nothing was changed. Upgrade."
-            ) from error
-        raise StorageFailed(f"The stored text of {what} is damaged; nothing was changed.") from error
+    shape = _events.get(event_type)
+    if shape is None:
+        raise NewerSchema(f"Events {event_type!r} are not known to this release; nothing was changed. Upgrade.")
+    return shape.decode(data, schema_version)

@@ -25,11 +25,16 @@ CurrencyCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$", strict=Tr
 
 
 class OrderCommand(Input):
-    """What every command of the order axis is."""
+    """What every command of the order axis is. Each has a `kind` of its own; see `kind_of`."""
 
     def personal(self) -> Mapping[str, BaseModel]:
         """Return the personal data in the command by the slot it will be referred to from."""
         return {}
+
+
+def kind_of(command: type[OrderCommand]) -> str:
+    """Return the `kind` of a type of command."""
+    return str(command.model_fields["kind"].default)
 
 
 class _Contents(OrderCommand):

@@ -104,9 +104,7 @@ def currency_of(
     return found[0]
 
 
-def _check_ids(
-    lines: Sequence[OrderLine], charges: Sequence[OrderCharge], discounts: Sequence[OrderDiscount]
-) -> None:
+def _check_ids(lines: Sequence[OrderLine], charges: Sequence[OrderCharge], discounts: Sequence[OrderDiscount]) -> None:
     """Refuse ids that stand twice and discounts on what is not there, so that every allocation has one target."""
     ids = [line.id for line in lines]
     ids.extend(charge.id for charge in charges)

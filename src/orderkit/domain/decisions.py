@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from orderkit.clock import IdSource
-from orderkit.domain import annotations, drafting, lifecycle
+from orderkit.domain import details, drafting, lifecycle
 from orderkit.domain.commands import CreateDraft, OrderCommand, PlaceOrder
 from orderkit.domain.events import Event
 from orderkit.domain.evolution import replay
@@ -18,8 +18,8 @@ from orderkit.domain.rules import IllegalTransition, Rule, Situation
 from orderkit.errors import Refused
 
 # A rule is invariant in its command; the registry finds it by exactly that type.
-RULES: Final[Mapping[type[OrderCommand], Rule[Any]]] = {
-    rule.command: rule for rule in (*drafting.RULES, *lifecycle.RULES, *annotations.RULES)
+RULES: Mapping[type[OrderCommand], Rule[Any]] = {
+    rule.command: rule for rule in (*drafting.RULES, *lifecycle.RULES, *details.RULES)
 }
 """Every command that acts on an order that exists, with its rule: the one list everything is derived from."""
 
@@ -102,8 +102,4 @@ def allowed(order: Order, *, now: datetime) -> dict[str, Permission]:
     What only the contents of a command can tell, such as a quantity beyond what is left, is not asked:
     that is what `preview` is for.
     """
-    return {
-        rule.kind: Permission(rule.command, rule.kind, tuple(rule.refusals(order, now))) for rule in RULES.values()
-    }
-
-
+    return {rule.kind: Permission(rule.command, rule.kind, tuple(rule.refusals(order, now))) for rule in RULES.values()}

@@ -13,7 +13,12 @@ def state_diagram() -> str:
         >>> print(state_diagram().splitlines()[0])
         stateDiagram-v2
     """
-    lines = ["stateDiagram-v2", "    [*] --> draft: create_draft", "    [*] --> pending: place_order", "    [*] --> open: place_order"]
+    lines = [
+        "stateDiagram-v2",
+        "    [*] --> draft: create_draft",
+        "    [*] --> pending: place_order",
+        "    [*] --> open: place_order",
+    ]
     edges: dict[tuple[OrderStatus, OrderStatus], list[str]] = {}
     for rule in RULES.values():
         for source in rule.sources:

@@ -21,6 +21,7 @@ from orderkit.domain.commands import (
     RemoveCharge,
     RemoveDiscount,
     RemoveLine,
+    kind_of,
 )
 from orderkit.domain.composition import Composition, compose, currency_of, new_discount
 from orderkit.domain.events import DraftCreated, DraftDiscarded, DraftEdited, Event, OrderPlaced
@@ -145,8 +146,7 @@ def _editing(edit: Edit[CommandT]) -> Callable[[Order, CommandT, Situation], tup
 
     def decide(order: Order, command: CommandT, situation: Situation) -> tuple[Event, ...]:
         item_id, items = edit(order, command, situation)
-        kind = str(type(command).model_fields["kind"].default)
-        return (DraftEdited(situation.now, kind, item_id, items.priced(order)),)
+        return (DraftEdited(situation.now, kind_of(type(command)), item_id, items.priced(order)),)
 
     return decide
 

@@ -32,7 +32,8 @@ from orderkit.domain.events import (
 from orderkit.domain.order import Order
 from orderkit.domain.status import OrderStatus
 
-Changes = Mapping[str, object]
+# Fields of an order by name; `attrs.evolve` knows no more about them than that.
+Changes = Mapping[str, Any]
 
 
 def evolve(order: Order | None, event: Event) -> Order:

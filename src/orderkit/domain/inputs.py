@@ -27,10 +27,12 @@ _CODES = {
 }
 
 
-class _InputMeta(type(BaseModel)):  # type: ignore[misc]  # pydantic's metaclass is not public under a stable name
-    """Turn pydantic's error into ours at the outermost constructor; nested models are validated inside it."""
+if TYPE_CHECKING:
+    _Base = BaseModel
+else:
 
-    if not TYPE_CHECKING:
+    class _Meta(type(BaseModel)):
+        """Turn pydantic's error into ours at the outermost constructor; nested models are validated inside it."""
 
         def __call__(cls, *args, **kwargs):
             try:
@@ -38,11 +40,14 @@ class _InputMeta(type(BaseModel)):  # type: ignore[misc]  # pydantic's metaclass
             except PydanticValidationError as error:
                 raise invalid(cls.__name__, error) from None
 
+    class _Base(BaseModel, metaclass=_Meta):
+        pass
+
 
 InputT = TypeVar("InputT", bound="Input")
 
 
-class Input(BaseModel, metaclass=_InputMeta):
+class Input(_Base):
     """A value from outside: frozen, without unknown fields, validated when it is made.
 
     Raises:
@@ -103,7 +108,9 @@ def _check_metadata(value: object) -> object:
 
 def _check_json(value: object, depth: int, budget: list[int]) -> None:
     if depth < 0:
-        raise PydanticCustomError("metadata_too_deep", "metadata may be nested {d} levels deep", {"d": MAX_METADATA_DEPTH})
+        raise PydanticCustomError(
+            "metadata_too_deep", "metadata may be nested {d} levels deep", {"d": MAX_METADATA_DEPTH}
+        )
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
@@ -138,7 +145,9 @@ def _check_text(value: str, budget: list[int]) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise PydanticCustomError("text_is_not_unicode", "text in metadata is Unicode without lone surrogates") from None
+        raise PydanticCustomError(
+            "text_is_not_unicode", "text in metadata is Unicode without lone surrogates"
+        ) from None
     budget[0] -= len(value)
     _check_budget(budget)
 

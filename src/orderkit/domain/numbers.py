@@ -56,7 +56,7 @@ class RandomNumbers:
 
 @attrs.frozen
 class GaplessNumbers:
-    """Consecutive numbers per tenant, without gaps: 1, 2, 3, …
+    """Consecutive numbers per tenant, without gaps.
 
     Every placement of a tenant waits for the one before it to be committed: choose it where the law asks
     for it, not for looks.

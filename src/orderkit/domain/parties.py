@@ -36,9 +36,10 @@ class Address(Input):
 class Contact(Input):
     """How the buyer is reached, customer or guest."""
 
-    email: Annotated[str, StringConstraints(pattern=r"^[^@\s\x00-\x1F]+@[^@\s\x00-\x1F]+$", max_length=320, strict=True)] | None = Field(
-        default=None, description="E-mail address.", examples=["ada@example.org"], repr=False
-    )
+    email: (
+        Annotated[str, StringConstraints(pattern=r"^[^@\s\x00-\x1F]+@[^@\s\x00-\x1F]+$", max_length=320, strict=True)]
+        | None
+    ) = Field(default=None, description="E-mail address.", examples=["ada@example.org"], repr=False)
     phone: Name | None = Field(default=None, description="Telephone in international form.", repr=False)
     name: Name | None = Field(default=None, description="What to call them.", repr=False)
     locale: Name | None = Field(default=None, description="BCP 47 language tag.", examples=["en-GB"])

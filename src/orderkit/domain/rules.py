@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from orderkit.clock import IdSource
-from orderkit.domain.commands import OrderCommand
+from orderkit.domain.commands import OrderCommand, kind_of
 from orderkit.domain.events import Event
 from orderkit.domain.order import Order
 from orderkit.domain.status import OrderStatus
@@ -72,7 +72,7 @@ class Rule(Generic[CommandT]):
     @property
     def kind(self) -> str:
         """The `kind` of the command."""
-        return str(self.command.model_fields["kind"].default)
+        return kind_of(self.command)
 
     def refusals(self, order: Order, now: datetime) -> tuple[Refused, ...]:
         """Return everything that speaks against the command, whatever its contents."""

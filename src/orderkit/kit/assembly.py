@@ -24,20 +24,28 @@ MEMORY_URL = "memory://"
 _tenant_pattern = re.compile(r"[^\x00-\x1F\x7F]{1,255}")
 
 
-class KitOptions(TypedDict, total=False):
+class KitChoices(TypedDict, total=False):
     """What an application may choose when it makes a kit.
 
     Attributes:
-        settings: Pools, time-outs, limits and the cursor secret; the defaults where absent.
         numbers: How order numbers are assigned; at random where absent.
         clock: Where the time comes from.
         ids: Where ids come from.
     """
 
-    settings: Settings
     numbers: OrderNumbers
     clock: Clock
     ids: IdSource
+
+
+class KitOptions(KitChoices, total=False):
+    """The same, and settings.
+
+    Attributes:
+        settings: Pools, time-outs, limits and the cursor secret; the defaults where absent.
+    """
+
+    settings: Settings
 
 
 class Binding(TypedDict, total=False):
@@ -78,7 +86,9 @@ class Assembly:
         """
         for value in attrs.astuple(context):
             if value is not None and not _tenant_pattern.fullmatch(value):
-                raise InvalidKey("A tenant, an actor and a correlation or causation id have 1 to 255 characters on one line.")
+                raise InvalidKey(
+                    "A tenant, an actor and a correlation or causation id have 1 to 255 characters on one line."
+                )
             _check_unicode(value)
         return attrs.evolve(self, surroundings=attrs.evolve(self.surroundings, context=context))
 
@@ -100,9 +110,7 @@ def assemble(url: str, options: KitOptions) -> Assembly:
 
     settings = options.get("settings") or Settings.model_construct()
     secret = settings.cursor_secret.get_secret_value() if settings.cursor_secret is not None else url
-    policy = OrderPolicy(
-        options.get("numbers") or RandomNumbers(), settings.max_lines, settings.idempotency_retention
-    )
+    policy = OrderPolicy(options.get("numbers") or RandomNumbers(), settings.max_lines, settings.idempotency_retention)
     surroundings = Surroundings(Context(), options.get("clock") or SystemClock(), options.get("ids") or UuidV7())
     create = settings.create_tables
     if create is None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import attrs
 
-from orderkit.kit.assembly import MEMORY_URL, Assembly, Binding, KitOptions, assemble
+from orderkit.kit.assembly import MEMORY_URL, Assembly, Binding, KitChoices, KitOptions, assemble
 from orderkit.kit.async_orders import AsyncOrders
 from orderkit.kit.front import Transaction
 from orderkit.kit.runners import AsyncBackendRunner, AsyncJoinedRunner, AsyncRunner, KitUnit, UnitRunner
+from orderkit.orders.ports import OrderStorage
 from orderkit.unit_of_work.storage import AsyncBackend
-from orderkit.worker import STEPS, Progress, WorkStorage
+from orderkit.worker import STEPS, Progress
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -45,7 +47,7 @@ class AsyncOrderKit:
         orders: The orders of the bound tenant.
     """
 
-    def __init__(self, backend: AsyncBackend[WorkStorage], assembly: Assembly) -> None:
+    def __init__(self, backend: AsyncBackend[OrderStorage], assembly: Assembly) -> None:
         self._backend = backend
         self._assembly = assembly
         self._runner = AsyncBackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
@@ -87,7 +89,7 @@ class AsyncOrderKit:
         return cls(AsyncSqlBackend(engine), assemble(url, options))
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitOptions]) -> Self:
+    def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitChoices]) -> Self:
         """Return a kit as settings say; without any they are read from the environment.
 
         Raises:
@@ -96,7 +98,7 @@ class AsyncOrderKit:
         from orderkit.kit.settings import load_settings
 
         settings = settings or load_settings()
-        return cls.from_url(settings.url, **{**options, "settings": settings})
+        return cls.from_url(settings.url, settings=settings, **options)
 
     def for_tenant(self, tenant: str) -> AsyncOrderKit:
         """Return the same front door, bound to a tenant: it sees and writes no other tenant's data.
@@ -124,7 +126,7 @@ class AsyncOrderKit:
         return await attrs.evolve(self._runner, deferred=True).run(script)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncTransaction]:
+    async def transaction(self) -> AsyncGenerator[AsyncTransaction]:
         """Open a transaction for the length of a block; it is never retried, `run` is for that.
 
         Raises:
@@ -148,7 +150,7 @@ class AsyncOrderKit:
         """Run each step of background work once, and return what each did."""
         runner = attrs.evolve(self._runner, deferred=True)
         policy = self._assembly.policy
-        return {name: await runner.run(lambda unit, step=step: step(unit, policy)) for name, step in STEPS.items()}
+        return {name: await runner.run(partial(step, policy)) for name, step in STEPS.items()}
 
     async def create_schema(self) -> None:
         """Create the tables and indexes that are not there yet."""

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Unpack
 
-
 from orderkit.domain.commands import (
     CancelLines,
     CancelOrder,
@@ -54,11 +53,11 @@ class AsyncOrders:
             IdempotencyMismatch: The key was used with another payload.
             AlreadyExists: Its own id or number is taken.
         """
-        return await self._run(scripts.create(PlaceOrder(**fields), self._policy, idempotency_key=idempotency_key))
+        return await self._run(scripts.create(PlaceOrder.parse(fields), self._policy, idempotency_key=idempotency_key))
 
     async def draft(self, *, idempotency_key: str | None = None, **fields: Unpack[DraftFields]) -> Order:
         """Start an order that is still being put together; see `CreateDraft` and `place`."""
-        return await self._run(scripts.create(CreateDraft(**fields), self._policy, idempotency_key=idempotency_key))
+        return await self._run(scripts.create(CreateDraft.parse(fields), self._policy, idempotency_key=idempotency_key))
 
     # Changing orders
 
@@ -83,7 +82,9 @@ class AsyncOrders:
         """Open a pending order; see `ConfirmOrder` and `execute`."""
         return await self.execute(order_id, ConfirmOrder(), **options)
 
-    async def hold(self, order_id: str, name: str, *, reason: str | None = None, **options: Unpack[ExecuteOptions]) -> Order:
+    async def hold(
+        self, order_id: str, name: str, *, reason: str | None = None, **options: Unpack[ExecuteOptions]
+    ) -> Order:
         """Set a named hold; see `HoldOrder` and `execute`."""
         return await self.execute(order_id, HoldOrder(name=name, reason=reason), **options)
 
@@ -95,7 +96,14 @@ class AsyncOrders:
         """Cancel all that is left of an order; see `CancelOrder` and `execute`."""
         return await self.execute(order_id, CancelOrder(reason=reason), **options)
 
-    async def cancel_lines(self, order_id: str, lines: Sequence[LineQuantity], *, reason: str | None = None, **options: Unpack[ExecuteOptions]) -> Order:
+    async def cancel_lines(
+        self,
+        order_id: str,
+        lines: Sequence[LineQuantity],
+        *,
+        reason: str | None = None,
+        **options: Unpack[ExecuteOptions],
+    ) -> Order:
         """Cancel some units of some lines; see `CancelLines` and `execute`."""
         return await self.execute(order_id, CancelLines(lines=tuple(lines), reason=reason), **options)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import attrs
 
-from orderkit.kit.assembly import MEMORY_URL, Assembly, Binding, KitOptions, assemble
+from orderkit.kit.assembly import MEMORY_URL, Assembly, Binding, KitChoices, KitOptions, assemble
 from orderkit.kit.orders import Orders
 from orderkit.kit.runners import BackendRunner, JoinedRunner, KitUnit, Runner, UnitRunner
+from orderkit.orders.ports import OrderStorage
 from orderkit.unit_of_work.storage import Backend
-from orderkit.worker import STEPS, Progress, WorkStorage
+from orderkit.worker import STEPS, Progress
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -51,7 +53,7 @@ class OrderKit:
         '9.00 EUR'
     """
 
-    def __init__(self, backend: Backend[WorkStorage], assembly: Assembly) -> None:
+    def __init__(self, backend: Backend[OrderStorage], assembly: Assembly) -> None:
         self._backend = backend
         self._assembly = assembly
         self._runner = BackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
@@ -93,7 +95,7 @@ class OrderKit:
         return cls(SqlBackend(engine), assemble(url, options))
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitOptions]) -> Self:
+    def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitChoices]) -> Self:
         """Return a kit as settings say; without any they are read from the environment.
 
         Raises:
@@ -102,7 +104,7 @@ class OrderKit:
         from orderkit.kit.settings import load_settings
 
         settings = settings or load_settings()
-        return cls.from_url(settings.url, **{**options, "settings": settings})
+        return cls.from_url(settings.url, settings=settings, **options)
 
     def for_tenant(self, tenant: str) -> OrderKit:
         """Return the same front door, bound to a tenant: it sees and writes no other tenant's data.
@@ -129,7 +131,7 @@ class OrderKit:
         return attrs.evolve(self._runner, deferred=True).run(script)
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> Generator[Transaction]:
         """Open a transaction for the length of a block; it is never retried, `run` is for that.
 
         Raises:
@@ -153,7 +155,7 @@ class OrderKit:
         """Run each step of background work once, and return what each did."""
         runner = attrs.evolve(self._runner, deferred=True)
         policy = self._assembly.policy
-        return {name: runner.run(lambda unit, step=step: step(unit, policy)) for name, step in STEPS.items()}
+        return {name: runner.run(partial(step, policy)) for name, step in STEPS.items()}
 
     def create_schema(self) -> None:
         """Create the tables and indexes that are not there yet."""

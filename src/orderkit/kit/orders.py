@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Unpack
 
-
 from orderkit.domain.commands import (
     CancelLines,
     CancelOrder,
@@ -54,11 +53,11 @@ class Orders:
             IdempotencyMismatch: The key was used with another payload.
             AlreadyExists: Its own id or number is taken.
         """
-        return self._run(scripts.create(PlaceOrder(**fields), self._policy, idempotency_key=idempotency_key))
+        return self._run(scripts.create(PlaceOrder.parse(fields), self._policy, idempotency_key=idempotency_key))
 
     def draft(self, *, idempotency_key: str | None = None, **fields: Unpack[DraftFields]) -> Order:
         """Start an order that is still being put together; see `CreateDraft` and `place`."""
-        return self._run(scripts.create(CreateDraft(**fields), self._policy, idempotency_key=idempotency_key))
+        return self._run(scripts.create(CreateDraft.parse(fields), self._policy, idempotency_key=idempotency_key))
 
     # Changing orders
 
@@ -95,7 +94,14 @@ class Orders:
         """Cancel all that is left of an order; see `CancelOrder` and `execute`."""
         return self.execute(order_id, CancelOrder(reason=reason), **options)
 
-    def cancel_lines(self, order_id: str, lines: Sequence[LineQuantity], *, reason: str | None = None, **options: Unpack[ExecuteOptions]) -> Order:
+    def cancel_lines(
+        self,
+        order_id: str,
+        lines: Sequence[LineQuantity],
+        *,
+        reason: str | None = None,
+        **options: Unpack[ExecuteOptions],
+    ) -> Order:
         """Cancel some units of some lines; see `CancelLines` and `execute`."""
         return self.execute(order_id, CancelLines(lines=tuple(lines), reason=reason), **options)
 

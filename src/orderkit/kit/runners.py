@@ -10,21 +10,21 @@ import attrs
 
 from orderkit.clock import Clock, IdSource, SystemClock, UuidV7
 from orderkit.errors import SchemaMissing
+from orderkit.orders.ports import OrderStorage
 from orderkit.unit_of_work.attempts import AGAIN, Attempts, Script
 from orderkit.unit_of_work.storage import AsyncBackend, Backend, Caller
 from orderkit.unit_of_work.unit import Context, UnitOfWork
-from orderkit.worker import WorkStorage
 
 T = TypeVar("T")
 
-WorkScript = Script[WorkStorage, T]
-KitUnit = UnitOfWork[WorkStorage]
+OrderScript = Script[OrderStorage, T]
+KitUnit = UnitOfWork[OrderStorage]
 
 
 class Runner(Protocol):
     """Run a script to its end."""
 
-    def run(self, script: WorkScript[T]) -> T:
+    def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns, once what it gathered is written."""
         ...
 
@@ -32,7 +32,7 @@ class Runner(Protocol):
 class AsyncRunner(Protocol):
     """Run a script to its end, from an event loop."""
 
-    async def run(self, script: WorkScript[T]) -> T:
+    async def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns, once what it gathered is written."""
         ...
 
@@ -59,12 +59,12 @@ class BackendRunner:
         create_tables: Create missing tables when they are first missed.
     """
 
-    backend: Backend[WorkStorage]
+    backend: Backend[OrderStorage]
     surroundings: Surroundings
     deferred: bool = False
     create_tables: bool = False
 
-    def run(self, script: WorkScript[T]) -> T:
+    def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns, once what it gathered is durable."""
         attempts = self.surroundings.attempts(deferred=self.deferred)
         while True:
@@ -84,12 +84,12 @@ class BackendRunner:
 class AsyncBackendRunner:
     """Run scripts over an asynchronous backend, again where that may help."""
 
-    backend: AsyncBackend[WorkStorage]
+    backend: AsyncBackend[OrderStorage]
     surroundings: Surroundings
     deferred: bool = False
     create_tables: bool = False
 
-    async def run(self, script: WorkScript[T]) -> T:
+    async def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns, once what it gathered is durable."""
         from asyncio import sleep
 
@@ -115,10 +115,10 @@ class JoinedRunner:
         open: Return the storage of the transaction, ready for the next command.
     """
 
-    open: Callable[[], WorkStorage]
+    open: Callable[[], OrderStorage]
     surroundings: Surroundings
 
-    def run(self, script: WorkScript[T]) -> T:
+    def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns; what it gathered becomes durable with the transaction."""
         return self.surroundings.attempts().perform_once(script, self.open())
 
@@ -127,10 +127,10 @@ class JoinedRunner:
 class AsyncJoinedRunner:
     """Run scripts once each inside an asynchronous transaction that somebody else ends."""
 
-    call: Caller[WorkStorage]
+    call: Caller[OrderStorage]
     surroundings: Surroundings
 
-    async def run(self, script: WorkScript[T]) -> T:
+    async def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns; what it gathered becomes durable with the transaction."""
         return await self.call(lambda storage: self.surroundings.attempts().perform_once(script, storage))
 
@@ -141,6 +141,6 @@ class UnitRunner:
 
     unit: KitUnit
 
-    def run(self, script: WorkScript[T]) -> T:
+    def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns; what it gathered is written with everything else."""
         return script(self.unit)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
+from orderkit.idempotency.ports import KeyStorage
 from orderkit.orders.tables import EventRow, PersonalRow
 from orderkit.unit_of_work.changes import Value
 from orderkit.unit_of_work.storage import OrderRecord, Storage
@@ -80,8 +81,8 @@ class Found(NamedTuple):
     record: OrderRecord
 
 
-class OrderStorage(Storage, Protocol):
-    """Search orders, read their history and their personal data, count their numbers."""
+class OrderStorage(Storage, KeyStorage, Protocol):
+    """Search orders, read their history and their personal data, count their numbers, forget keys."""
 
     def search(self, search: Search) -> list[Found]:
         """Return the orders of a page."""

@@ -20,7 +20,6 @@ from orderkit.orders.scripts import OrderScript, OrderUnit
 from orderkit.orders.tables import EventRow, PersonalRow
 
 
-
 class VersionNotFound(NotFound):
     """The order has not reached this version, or did not exist at this time."""
 
@@ -138,8 +137,6 @@ def preview_of(order_id: str | None, command: OrderCommand) -> Callable[[OrderUn
 def allowed_for(order_id: str) -> Callable[[OrderUnit], Mapping[str, Permission]]:
     """Return the script that asks every rule what it says of an order."""
     return lambda unit: allowed(unit.get(order_id), now=unit.now)
-
-
 
 
 def explain_order(order_id: str) -> Callable[[OrderUnit], Explanation]:

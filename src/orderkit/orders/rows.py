@@ -164,9 +164,7 @@ def _json(value: BaseModel) -> str:
     return value.model_dump_json(exclude_defaults=True)
 
 
-def _gather_events(
-    changes: ChangeSet, unit: UnitOfWork[OrderStorage], after: Order, events: Sequence[Event]
-) -> None:
+def _gather_events(changes: ChangeSet, unit: UnitOfWork[OrderStorage], after: Order, events: Sequence[Event]) -> None:
     context, tenant, now = unit.context, unit.tenant, unit.now
     bucket = bucket_of(after.id)
     first = after.version - len(events) + 1

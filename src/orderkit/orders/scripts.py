@@ -13,7 +13,7 @@ from typing import TypeVar
 import attrs
 
 from orderkit.domain.codec import decode_event
-from orderkit.domain.commands import AddLine, CreateDraft, OrderCommand, PlaceDraft, PlaceOrder
+from orderkit.domain.commands import AddLine, CreateDraft, OrderCommand, PlaceDraft, PlaceOrder, kind_of
 from orderkit.domain.decisions import decide
 from orderkit.domain.evolution import replay
 from orderkit.domain.numbers import OrderNumbers, RandomNumbers
@@ -55,7 +55,9 @@ class OrderPolicy:
     key_retention: timedelta = DEFAULT_RETENTION
 
 
-def create(command: CreateDraft | PlaceOrder, policy: OrderPolicy, *, idempotency_key: str | None = None) -> OrderScript:
+def create(
+    command: CreateDraft | PlaceOrder, policy: OrderPolicy, *, idempotency_key: str | None = None
+) -> OrderScript:
     """Return the script that makes a new order."""
 
     def script(unit: OrderUnit) -> Order:
@@ -80,7 +82,7 @@ def _create(
     events = decide(None, _numbered(unit, command, policy), now=unit.now, ids=unit.ids)
     order = replay(events)
     gather(unit, None, order, events, command)
-    _finish(unit, order, request, numbered=getattr(command, "number", None) is None)
+    _finish(unit, order, request, numbered=_wants_number(command))
     return order
 
 
@@ -95,7 +97,7 @@ def execute(
     """Return the script that applies a command to an order."""
 
     def script(unit: OrderUnit) -> Order:
-        request = _request(unit, command.kind, idempotency_key, (order_id, command), policy)
+        request = _request(unit, kind_of(type(command)), idempotency_key, (order_id, command), policy)
 
         def work() -> Order:
             before, stored = unit.read(order_id, request.reference if request else None)
@@ -128,7 +130,7 @@ def _apply(
         gather(unit, before, after, events, command)
     else:
         unit.guard(before)
-    _finish(unit, after, request, numbered=isinstance(command, PlaceDraft) and command.number is None)
+    _finish(unit, after, request, numbered=_wants_number(command))
     return after
 
 
@@ -149,7 +151,7 @@ def _finish(unit: OrderUnit, order: Order, request: KeyedRequest | None, *, numb
 
 def _numbered(unit: OrderUnit, command: CommandT, policy: OrderPolicy) -> CommandT:
     """Return the command with an order number, where it takes one and has none."""
-    if not isinstance(command, PlaceOrder | PlaceDraft) or command.number is not None:
+    if not _wants_number(command):
         return command
 
     def count() -> int:
@@ -157,6 +159,10 @@ def _numbered(unit: OrderUnit, command: CommandT, policy: OrderPolicy) -> Comman
         return unit.storage.next_number(unit.tenant)
 
     return command.model_copy(update={"number": policy.numbers.assign(count)})
+
+
+def _wants_number(command: OrderCommand) -> bool:
+    return isinstance(command, PlaceOrder | PlaceDraft) and command.number is None
 
 
 def _check_lines(count: int, policy: OrderPolicy) -> None:

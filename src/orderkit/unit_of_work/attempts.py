@@ -105,7 +105,9 @@ class Attempts:
             self.transaction = self.transaction or error.transaction
             return 0.0
         self.transaction = True
-        return random.uniform(0.0, 0.005 * 2**self.number) if isinstance(error, StorageBusy) else 0.0
+        if isinstance(error, StorageBusy):
+            return random.uniform(0.0, 0.005 * 2**self.number)  # noqa: S311  # jitter, not a secret
+        return 0.0
 
     def after_missing_tables(self, error: SchemaMissing, create: bool) -> float:
         """Return the seconds to wait before the attempt that follows the creation of the tables.

@@ -133,11 +133,11 @@ def test_an_explanation_reads_like_a_receipt() -> None:
     assert str(explanation) == (
         "total                                                  10.17 EUR\n"
         "├─ TEA                                                  8.67 EUR\n"
-        "│  ├─ price          2 × 4.50                           9.00 EUR\n"
+        "│  ├─ price          2 × 4.50                           9.00 EUR\n"  # noqa: RUF001  # written for people
         "│  ├─ Spring sale    share of 10 % = 1.07              -0.90 EUR\n"
         "│  └─ VAT            7 % of 8.10                        0.57 EUR\n"
         "├─ RICE                                                 1.50 EUR\n"
-        "│  ├─ price          1.25 × 1.3335, rounded half even   1.67 EUR\n"
+        "│  ├─ price          1.25 × 1.3335, rounded half even   1.67 EUR\n"  # noqa: RUF001  # written for people
         "│  └─ Spring sale    share of 10 % = 1.07              -0.17 EUR\n"
         "└─ shipping                                             0.00 EUR\n"
         "   ├─ price                                             3.90 EUR\n"
@@ -158,4 +158,4 @@ def test_tax_inside_the_prices_is_told_but_not_added() -> None:
         tax = "0.58" if level is TaxLevel.UNIT else "0.59"
         (tea,) = explanation.root.children
         assert tea.children == ()
-        assert tea.formula == f"2 × 4.50, includes {tax} VAT (7 % in 9.00{ending})"
+        assert tea.formula == f"2 × 4.50, includes {tax} VAT (7 % in 9.00{ending})"  # noqa: RUF001  # written for people

@@ -404,6 +404,13 @@ def test_a_unit_price_is_exact_and_looks_alike_when_it_is_equal(price: UnitPrice
     assert "e" not in repr(price).lower().split(",")[0].removeprefix("unitprice(")
 
 
+@given(st.integers(-(10**24), 10**24), currencies)
+def test_a_unit_price_is_the_price_that_was_given(scaled: int, currency: str) -> None:
+    exact = Decimal(scaled).scaleb(-12)
+    assert UnitPrice(exact, currency).amount == exact
+    assert UnitPrice(f"{exact:f}", currency).amount == exact
+
+
 @given(monies.filter(lambda money: abs(money.amount) <= 10**12))
 def test_money_is_a_unit_price(money: Money) -> None:
     assert UnitPrice.of(money).amount == money.amount

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from orderkit.storage.sql.asynchronous import AsyncSqlBackend
 from orderkit.storage.sql.backend import SqlBackend
-from orderkit.storage.sql.engines import open_backend
+from orderkit.storage.sql.engines import open_async_backend, open_backend
+from orderkit.storage.sql.joining import async_join, join
 from orderkit.storage.sql.tables import metadata
 
-__all__ = ["SqlBackend", "metadata", "open_backend"]
+__all__ = ["AsyncSqlBackend", "SqlBackend", "async_join", "join", "metadata", "open_async_backend", "open_backend"]

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import re
 import select
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
-from orderkit.errors import ConfigurationError, OrderKitError, StorageBusy
+from orderkit.errors import OrderKitError, StorageBusy
 from orderkit.storage.sql.brackets import Autocommit, Savepoint, Transaction, take
-from orderkit.storage.sql.dialect import Dialect
+from orderkit.storage.sql.databases import dialect_for
 from orderkit.storage.sql.execution import DriverCursor, DriverExecutor
 from orderkit.storage.sql.failures import Phase, failure
 from orderkit.storage.sql.forking import keep_for_good, renew_after_fork
 from orderkit.storage.sql.locks import WriteLock, write_lock
-from orderkit.storage.sql.postgresql import Postgresql
-from orderkit.storage.sql.sqlite import Sqlite
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.storage.sql.tables import metadata
 
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _SCHEMA_LOCK = 7_210_554_107_334_012
 """An advisory lock of PostgreSQL, so that two processes do not create the same tables at once."""
 
@@ -39,6 +34,9 @@ class SqlBackend:
         schema: The schema of the tables, PostgreSQL only.
         busy_timeout: Seconds a writer waits for other writers of a SQLite file.
         owned: Whether `close` disposes of the engine.
+
+    Attributes:
+        alone: There is one connection, to a database in memory, and blocks wait for each other.
     """
 
     def __init__(
@@ -49,7 +47,7 @@ class SqlBackend:
         self._dialect = dialect_for(engine.dialect.name, engine.dialect.driver, schema)
         self._busy_timeout = busy_timeout
         self._owned = owned
-        self._alone = isinstance(engine.pool, StaticPool)
+        self.alone = isinstance(engine.pool, StaticPool)
         self._lock = _lock_of(engine)
         renew_after_fork(self)
 
@@ -64,7 +62,7 @@ class SqlBackend:
         with self._turn():
             connection = self._checkout()
             executor = DriverExecutor(cast("DriverCursor", connection.cursor()))
-            around = Transaction(executor, self._dialect.begin, None if self._alone else self._lock, self._busy_timeout)
+            around = Transaction(executor, self._dialect.begin, None if self.alone else self._lock, self._busy_timeout)
             inner = Savepoint(executor) if transaction else Autocommit() if self._dialect.one_statement else around
             storage = SqlStorage(executor, self._dialect, inner, in_transaction=transaction)
             try:
@@ -72,31 +70,6 @@ class SqlBackend:
                     yield storage
             finally:
                 self._checkin(connection, storage)
-
-    def joined(self, connection: Connection) -> SqlStorage:
-        """Return a storage inside somebody else's transaction, which stays theirs to commit or roll back.
-
-        Every `commit` is surrounded by a savepoint; the connection is neither closed nor returned.
-
-        Args:
-            connection: Theirs; of a session it is `session.connection()`. Inside `run_sync` it is the
-                synchronous face of an asynchronous one.
-
-        Raises:
-            ConfigurationError: The connection commits each statement by itself: there is nothing to join.
-        """
-        dialect = dialect_for(connection.dialect.name, connection.dialect.driver, self._schema)
-        if not connection.in_transaction():
-            connection.begin()
-        pooled = connection.connection
-        if dialect.one_statement and getattr(pooled.dbapi_connection, "autocommit", False) is True:
-            raise ConfigurationError("The connection is in autocommit mode, so that there is no transaction to join.")
-        executor = DriverExecutor(cast("DriverCursor", pooled.cursor()))
-        if not dialect.one_statement and not getattr(pooled.driver_connection, "in_transaction", True):
-            # The driver begins only before the first write, and the release of a savepoint outside a
-            # transaction would commit.
-            executor.execute(dialect.begin)
-        return SqlStorage(executor, dialect, Savepoint(executor), in_transaction=True)
 
     def create_schema(self) -> None:
         """Create the tables and indexes that are not there yet."""
@@ -135,7 +108,7 @@ class SqlBackend:
 
     def _turn(self) -> AbstractContextManager[None]:
         """Wait for one's turn on the single connection of a database in memory."""
-        return _held(self._lock, self._busy_timeout) if self._alone else nullcontext()
+        return _held(self._lock, self._busy_timeout) if self.alone else nullcontext()
 
     def _checkout(self) -> PoolProxiedConnection:
         try:
@@ -168,24 +141,6 @@ class SqlBackend:
         if isinstance(error, PoolTimeout):
             return StorageBusy("Every connection of the pool was in use for too long; nothing was written. Repeat it.")
         return failure(self._dialect.fault(error), Phase.CONNECTING)
-
-
-@functools.cache
-def dialect_for(database: str, driver: str, schema: str | None) -> Dialect:
-    """Return the dialect for a database and a driver, as SQLAlchemy names them.
-
-    Raises:
-        ConfigurationError: There is none, or the schema's name cannot be used.
-    """
-    if schema is not None and not _IDENTIFIER.fullmatch(schema):
-        raise ConfigurationError("The schema's name must be letters, digits and underscores, at most 63.")
-    if database == "postgresql":
-        return Postgresql(numbered=driver == "asyncpg", schema=None if schema is None else f'"{schema}"')
-    if database == "sqlite":
-        if schema is not None:
-            raise ConfigurationError("SQLite has no schemas; leave the schema out.")
-        return Sqlite()
-    raise ConfigurationError(f"There is no storage for {database!r}. Use SQLite or PostgreSQL.")
 
 
 def _lock_of(engine: Engine) -> WriteLock:

@@ -7,7 +7,9 @@ text of a statement or the address of the server. The driver's error is kept as 
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from orderkit.errors import (
     AlreadyExists,
@@ -24,12 +26,10 @@ from orderkit.errors import (
 from orderkit.orders.tables import EVENTS, ORDERS, EventRow, OrderRow
 from orderkit.storage.sql.dialect import Fault, FaultKind
 from orderkit.storage.sql.tables import PREFIX
-from orderkit.unit_of_work.changes import ChangeSet
+from orderkit.unit_of_work.changes import KEYS, ChangeSet
 
 IsTaken = Callable[[OrderRow, str], bool]
 
-_NUMBER = {PREFIX + "orders_number", f"{PREFIX}orders.tenant, {PREFIX}orders.number"}
-_ORDER_ID = {PREFIX + "orders_pkey", f"{PREFIX}orders.tenant, {PREFIX}orders.id"}
 _EVENT_VERSION = {
     PREFIX + "events_pkey",
     ", ".join(f"{PREFIX}events.{column}" for column in EVENTS.key),
@@ -50,7 +50,7 @@ class Phase(enum.Enum):
 
 
 def failure(
-    fault: Fault, phase: Phase, changes: ChangeSet | None = None, is_taken: IsTaken = lambda _order, _column: True
+    fault: Fault, phase: Phase, changes: ChangeSet | None = None, is_taken: IsTaken = lambda _order, _column: False
 ) -> OrderKitError:
     """Return the error to raise for a fault.
 
@@ -58,17 +58,16 @@ def failure(
         fault: What the driver's error comes down to.
         phase: What was being done.
         changes: The change set that was being written, if one was.
-        is_taken: Tells whether another order has what this one has in a column; asked only where the
-            change set has several orders.
+        is_taken: Tells whether a stored order has the id of this one, or another one its number.
     """
     if fault.kind is FaultKind.LOST:
         lost = CommitUnknown if phase is Phase.COMMITTING else StorageUnavailable
         return lost(f"{phase.value} [{fault.code}]")
     if fault.kind is FaultKind.DUPLICATE and changes is not None:
         return _duplicate(fault, changes, is_taken)
-    if fault.kind is FaultKind.LOCK_TIMEOUT and changes is not None and changes.claim is not None:
-        if not changes.guards or PREFIX + "idempotency_keys" in fault.where:
-            return IdempotencyInFlight(changes.claim.key)
+    key = None if changes is None else _key_waited_for(fault, changes)
+    if key is not None:
+        return IdempotencyInFlight(key)
     family, sentence = _SENTENCES.get(fault.kind, _OTHER)
     return family(f"{sentence} [{fault.code}]")
 
@@ -94,31 +93,36 @@ _SENTENCES: dict[FaultKind, tuple[type[OrderKitError], str]] = {
 }
 
 
+def _key_waited_for(fault: Fault, changes: ChangeSet) -> str | None:
+    """Return the key whose first use was waited for, if it was that and not an order."""
+    if fault.kind is not FaultKind.LOCK_TIMEOUT or changes.claim is None:
+        return None
+    return changes.claim.key if not changes.guards or PREFIX + KEYS.name in fault.where else None
+
+
 def _duplicate(fault: Fault, changes: ChangeSet, is_taken: IsTaken) -> OrderKitError:
-    """Return the conflict that a violated unique constraint stands for."""
-    orders = [
-        OrderRow._make(row)  # type: ignore[arg-type]  # a row of a table has that table's type
-        for part in (changes.inserts, changes.upserts, changes.updates)
-        for row in part.get(ORDERS, ())
-    ]
-    if orders and fault.where in _NUMBER:
-        return AlreadyExists("number", str(_culprit(orders, "number", is_taken).number))
-    if orders and fault.where in _ORDER_ID:
-        return AlreadyExists("order_id", _culprit(orders, "id", is_taken).id)
+    """Return the conflict that a violated unique constraint stands for.
+
+    Which of several constraints is violated first is the database's affair, so that the orders are looked
+    up: an id that is taken says more than the events or lines that are there with it.
+    """
+    new = cast("list[OrderRow]", changes.inserts.get(ORDERS, []))
+    old = cast("list[OrderRow]", [*changes.upserts.get(ORDERS, ()), *changes.updates.get(ORDERS, ())])
+    taken = _culprit(new, "id", is_taken)
+    if taken is not None:
+        return AlreadyExists("order_id", taken.id)
+    taken = _culprit([*new, *old], "number", is_taken)
+    if taken is not None:
+        return AlreadyExists("number", str(taken.number))
     if fault.where in _EVENT_VERSION and EVENTS in changes.inserts:
-        event = EventRow._make(changes.inserts[EVENTS][0])  # type: ignore[arg-type]  # as above
+        event = cast("EventRow", changes.inserts[EVENTS][0])
         return VersionConflict(event.order_id, event.version - 1)
     return _OTHER[0](f"{_OTHER[1]} [{fault.code}]")
 
 
-def _culprit(orders: Sequence[OrderRow], column: str, is_taken: IsTaken) -> OrderRow:
+def _culprit(orders: Sequence[OrderRow], column: str, is_taken: IsTaken) -> OrderRow | None:
     """Return the order whose value is taken: by another of the change set, or by one that is stored."""
-    if len(orders) == 1:
-        return orders[0]
-    seen: set[tuple[str, str]] = set()
-    for order in orders:
-        value = (order.tenant, getattr(order, column))
-        if value in seen:
-            return order
-        seen.add(value)
-    return next((order for order in orders if is_taken(order, column)), orders[0])
+    valued = [order for order in orders if getattr(order, column) is not None]
+    counts = Counter((order.tenant, getattr(order, column)) for order in valued)
+    repeated = (order for order in valued if counts[order.tenant, getattr(order, column)] > 1)
+    return next(repeated, None) or next((order for order in valued if is_taken(order, column)), None)

@@ -137,7 +137,8 @@ def change_statement(shape: Shape) -> str:
     writes += [_update(table, many, gate) for table, many in updates]
     writes += [_insert(table, many, gate) + replacing(table) for table, many in upserts]
     writes += [_insert(table, many, gate) for table, many in inserts]
-    parts = _gates(guards, claim) + [f"w{number} AS ({write})" for number, write in enumerate(writes)]
+    # PostgreSQL runs those to completion from the last to the first.
+    parts = _gates(guards, claim) + [f"w{number} AS ({write})" for number, write in enumerate(reversed(writes))]
     return f"WITH {', '.join(parts)} {_verdict(gate, guards, claim)}"
 
 

@@ -40,6 +40,9 @@ def read_order_and_key(row_lock: str) -> str:
     )
 
 
+TAKEN_ID = "SELECT 1 FROM {orders} WHERE tenant = :text AND id = :text"
+TAKEN_NUMBER = "SELECT 1 FROM {orders} WHERE tenant = :text AND number = :text AND id <> :text"
+
 _HISTORY = f"SELECT {', '.join(EVENTS.columns)} FROM {{events}} WHERE tenant = :text AND order_id = :text"
 
 

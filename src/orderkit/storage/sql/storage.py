@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TypeVar, cast
 
@@ -181,15 +181,20 @@ class SqlStorage:
         return failure(fault, self.phase, changes, self._is_taken)
 
     def _is_taken(self, order: OrderRow, column: str) -> bool:
-        """Tell whether a stored order has what this one has in a column."""
-        template = f"SELECT 1 FROM {{orders}} WHERE tenant = :text AND {column} = :text"
-        return bool(self._executor.execute(self._dialect.compile(template), (order.tenant, getattr(order, column))))
+        """Tell whether a stored order has this order's id, or another one its number."""
+        template = records.TAKEN_ID if column == "id" else records.TAKEN_NUMBER
+        parameters = (order.tenant, order.id) if column == "id" else (order.tenant, order.number, order.id)
+        try:
+            return bool(self._executor.execute(self._dialect.compile(template), parameters))
+        except Exception:  # noqa: BLE001 - the error that led here is the one to tell
+            self.damaged = True
+            return False
 
     def _undo(self, bracket: Bracket) -> None:
         """Undo as far as can be; a connection on which that fails is not used again."""
         if self.is_foreign:
             return
-        try:
+        was_damaged, self.damaged = self.damaged, True
+        with suppress(Exception):  # the error that led here is the one to tell
             bracket.undo()
-        except Exception:
-            self.damaged = True
+            self.damaged = was_damaged

@@ -1,0 +1,126 @@
+"""Open SQL storages from an event loop: the same blocks, run in greenlets or, for SQLite, in threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from typing import TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from orderkit.errors import ConfigurationError
+from orderkit.storage.sql.backend import SqlBackend
+from orderkit.storage.sql.bridges import Bridge, Greenlets, Threads, WorkState
+from orderkit.storage.sql.failures import Phase
+from orderkit.storage.sql.storage import SqlStorage
+from orderkit.unit_of_work.storage import Caller
+
+T = TypeVar("T")
+
+
+class AsyncSqlBackend:
+    """Open storages over an engine from a running event loop.
+
+    Args:
+        engine: An asynchronous engine for PostgreSQL, or a synchronous one, of which every block runs in a
+            thread: for SQLite, that is the faster way by far.
+        schema: The schema of the tables, PostgreSQL only.
+        busy_timeout: Seconds a writer waits for other writers of a SQLite file.
+        owned: Whether `close` disposes of the engine.
+
+    Raises:
+        ConfigurationError: The engine is an asynchronous one for SQLite, or for another database.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine | Engine,
+        *,
+        schema: str | None = None,
+        busy_timeout: float = 5.0,
+        owned: bool = False,
+    ) -> None:
+        synchronous = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+        if isinstance(engine, AsyncEngine) and engine.dialect.name == "sqlite":
+            raise ConfigurationError("For SQLite give a synchronous engine, or a URL that begins with sqlite://.")
+        self._backend = SqlBackend(synchronous, schema=schema, busy_timeout=busy_timeout, owned=owned)
+        self._bridge: Bridge = Greenlets() if isinstance(engine, AsyncEngine) else Threads()
+
+    @asynccontextmanager
+    async def connect(self, *, transaction: bool = False) -> AsyncIterator[Caller[SqlStorage]]:
+        """Open a storage for the length of a block; with `transaction`, of one transaction.
+
+        Without one nothing is kept between two calls: each of them takes a connection and returns it.
+        """
+        if not transaction:
+            yield self._call
+            return
+        with self._bridge.dedicated() as bridge:
+            block = _Block(self._backend, bridge)
+            await block.enter()
+            try:
+                yield block.call
+            except BaseException as error:
+                await block.leave(error)
+                raise
+            await block.leave(None)
+
+    async def _call(self, work: Callable[[SqlStorage], T], /) -> T:
+        """Run work over a storage of its own."""
+        current: list[SqlStorage] = []
+
+        def run() -> T:
+            with self._backend.connect() as storage:
+                current.append(storage)
+                return work(storage)
+
+        with self._bridge.dedicated() if self._backend.alone else nullcontext(self._bridge) as bridge:
+            return await bridge.run(run, WorkState(lambda: any(storage.phase is Phase.COMMITTING for storage in current)))
+
+    async def create_schema(self) -> None:
+        """Create the tables and indexes that are not there yet."""
+        await self._bridge.run(self._backend.create_schema)
+
+    async def close(self) -> None:
+        """Release every connection, if the engine is this backend's own. Closing twice is harmless."""
+        await self._bridge.run(self._backend.close, WorkState(must_finish=True))
+        self._bridge.close()
+
+
+class _Block:
+    """One transaction, whose parts run one at a time on one bridge."""
+
+    def __init__(self, backend: SqlBackend, bridge: Bridge) -> None:
+        self._block = backend.connect(transaction=True)
+        self._bridge = bridge
+        self._turn = asyncio.Lock()
+        self._storage: SqlStorage | None = None
+
+    async def enter(self) -> None:
+        """Begin; if that is cancelled it has either not happened or is taken back."""
+        try:
+            await self._bridge.run(self._enter)
+        except BaseException as error:
+            if self._storage is not None:
+                await self.leave(error)
+            raise
+
+    def _enter(self) -> None:
+        self._storage = self._block.__enter__()
+
+    async def call(self, work: Callable[[SqlStorage], T], /) -> T:
+        """Run work inside the transaction."""
+        storage = self._storage
+        if storage is None:
+            raise RuntimeError("the transaction has ended")
+        async with self._turn:
+            return await self._bridge.run(lambda: work(storage))
+
+    async def leave(self, error: BaseException | None) -> None:
+        """Commit, or roll back if there is an error; a cancellation waits until that is done."""
+        storage, self._storage = self._storage, None
+        state = WorkState(lambda: storage is not None and storage.phase is Phase.COMMITTING, must_finish=True)
+        kind, traceback = (None, None) if error is None else (type(error), error.__traceback__)
+        await self._bridge.run(lambda: self._block.__exit__(kind, error, traceback), state)
