@@ -23,14 +23,15 @@ from typing import Final
 MINOR_UNITS: Final[Mapping[str, int | None]] = {{'''
 
 FOOTER = '''}
-"""The exponent of every code. None: the standard gives no minor unit (metals, baskets, tests), no price can be in it."""'''
+"""Decimal places by code. None: the standard gives no minor unit (metals, baskets), so no price can be in it."""'''
 
 
 def main() -> None:
     """Print the module."""
     print(HEADER.format(published=iso4217.__published__.isoformat()))
     for currency in sorted(iso4217.Currency, key=lambda currency: currency.code):
-        print(f'    "{currency.code}": {currency.exponent},  # {currency.currency_name}')
+        name = currency.currency_name.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+        print(f'    "{currency.code}": {currency.exponent},  # {name}')
     print(FOOTER)
 
 

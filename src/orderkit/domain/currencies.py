@@ -146,7 +146,7 @@ MINOR_UNITS: Final[Mapping[str, int | None]] = {
     "TJS": 2,  # Somoni
     "TMT": 2,  # Turkmenistan New Manat
     "TND": 3,  # Tunisian Dinar
-    "TOP": 2,  # Pa’anga
+    "TOP": 2,  # Pa'anga
     "TRY": 2,  # Turkish Lira
     "TTD": 2,  # Trinidad and Tobago Dollar
     "TWD": 2,  # New Taiwan Dollar
@@ -188,4 +188,4 @@ MINOR_UNITS: Final[Mapping[str, int | None]] = {
     "ZMW": 2,  # Zambian Kwacha
     "ZWG": 2,  # Zimbabwe Gold
 }
-"""The exponent of every code. None: the standard gives no minor unit (metals, baskets, tests), no price can be in it."""
+"""Decimal places by code. None: the standard gives no minor unit (metals, baskets), so no price can be in it."""

@@ -7,12 +7,13 @@ from decimal import Decimal
 from typing import Annotated, Literal, NamedTuple
 
 import attrs
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, GetPydanticSchema, PlainValidator, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from orderkit.domain.inputs import Input, Metadata, Name
-from orderkit.domain.money import Money, UnitPrice, share
+from orderkit.domain.money import Money, UnitPrice, read_decimal, share
 from orderkit.domain.pricing import PricedItem, Tax, TaxRate
+from orderkit.errors import InvalidInput
 
 MAX_UNITS = 2**31 - 1
 
@@ -21,13 +22,10 @@ def _exact(value: object) -> int | Decimal:
     """Accept a whole number or an exact decimal; text is read as a decimal, as JSON has no exact one."""
     if type(value) is int:
         return value
-    if isinstance(value, str) and len(value) <= 32:
-        try:
-            value = Decimal(value)
-        except ArithmeticError:
-            value = None
-    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= 32:
-        return value
+    try:
+        return read_decimal(value)
+    except InvalidInput:
+        pass
     raise PydanticCustomError("quantity_not_exact", "a quantity is a whole number or an exact decimal, never a float")
 
 
@@ -41,9 +39,10 @@ def units_of(quantity: int | Decimal, precision: int) -> int:
     Raises:
         PydanticCustomError: It is not positive, too large, or finer than declared.
     """
-    scaled = quantity * 10**precision
-    units = int(scaled)
-    if units != scaled:
+    numerator, denominator = quantity.as_integer_ratio()
+    scale: int = 10**precision
+    units, rest = divmod(numerator * scale, denominator)
+    if rest:
         raise PydanticCustomError(
             "quantity_too_precise", "the quantity has more decimal places than its precision of {p}", {"p": precision}
         )
@@ -52,6 +51,11 @@ def units_of(quantity: int | Decimal, precision: int) -> int:
     if units > MAX_UNITS:
         raise PydanticCustomError("quantity_too_large", "a quantity is at most {n} units", {"n": MAX_UNITS})
     return units
+
+
+# Validated as a `UnitPrice`, which takes `Money` as well: as a union, every failure would be told twice.
+Price = Annotated[UnitPrice | Money, GetPydanticSchema(lambda _source, handler: handler(UnitPrice))]
+"""The price of one; `Money` becomes a `UnitPrice`."""
 
 
 class Line(Input):
@@ -64,25 +68,27 @@ class Line(Input):
         125
     """
 
+    # Validated before the quantity, which is checked against it.
+    precision: int = Field(default=0, ge=0, le=6, strict=True, description="Decimal places of the quantity.")
     sku: Name = Field(description="What is ordered.", examples=["TEA-001"])
     quantity: Quantity = Field(description="How many, exactly.", examples=[2])
-    unit_price: UnitPrice | Money = Field(description="The price of one; may be finer than the currency.")
+    unit_price: Price = Field(description="The price of one; may be finer than the currency.")
     id: Name | None = Field(default=None, description="The line's id; minted where absent.")
     description: Name | None = Field(default=None, description="What people call it.", examples=["Assam, 250 g"])
-    precision: int = Field(default=0, ge=0, le=6, strict=True, description="Decimal places of the quantity.")
     unit: Name | None = Field(default=None, description="What is counted.", examples=["kg"])
     tax_rates: tuple[TaxRate, ...] = Field(default=(), max_length=8, description="The taxes that apply.")
     attributes: Metadata = Field(default={}, description="The application's own JSON object.")
 
-    @model_validator(mode="after")
-    def _check_quantity(self) -> Line:
-        units_of(self.quantity, self.precision)
-        return self
+    @field_validator("quantity")
+    @classmethod
+    def _check_quantity(cls, quantity: int | Decimal, info: ValidationInfo) -> int | Decimal:
+        units_of(quantity, info.data.get("precision", 0))
+        return quantity
 
     @property
     def units(self) -> int:
         """The quantity in units of ten to the power of minus `precision`."""
-        return int(self.quantity * 10**self.precision)
+        return units_of(self.quantity, self.precision)
 
     @property
     def price(self) -> UnitPrice:
@@ -181,7 +187,7 @@ class OrderLine:
     @property
     def quantity(self) -> int | Decimal:
         """What was ordered, as a number of the declared precision."""
-        return self.units if self.precision == 0 else Decimal(self.units).scaleb(-self.precision)
+        return self.units if self.precision == 0 else Decimal(f"{self.units}E-{self.precision}")
 
     @property
     def open_units(self) -> int:

@@ -1,20 +1,28 @@
-"""Make engines from URLs: pools and connections set up as the storages want them."""
+"""Make engines of URLs: pools and connections set up as the storages want them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
 
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from orderkit.errors import ConfigurationError
+from orderkit.storage.sql.asynchronous import AsyncSqlBackend
 from orderkit.storage.sql.backend import SqlBackend
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from psycopg import Connection as PsycopgConnection
     from sqlalchemy import URL
+
+EngineT = TypeVar("EngineT")
 
 
 class SqlOptions(TypedDict, total=False):
@@ -44,7 +52,7 @@ class SqlOptions(TypedDict, total=False):
     schema: str | None
 
 
-DEFAULTS: SqlOptions = {
+_DEFAULTS: SqlOptions = {
     "pool_size": 5,
     "max_overflow": 10,
     "pool_timeout": 10.0,
@@ -62,7 +70,7 @@ def open_backend(url: str, **options: Unpack[SqlOptions]) -> SqlBackend:
 
     Args:
         url: Such as `sqlite:///shop.db` or `postgresql+psycopg://user@host/shop`.
-        options: See `SqlOptions`.
+        **options: See `SqlOptions`.
 
     Raises:
         ConfigurationError: The URL, its driver or an option cannot be used.
@@ -71,56 +79,125 @@ def open_backend(url: str, **options: Unpack[SqlOptions]) -> SqlBackend:
         >>> backend = open_backend("sqlite://")
         >>> backend.create_schema()
     """
-    chosen: SqlOptions = {**DEFAULTS, **options}
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == "sqlite":
+    chosen: SqlOptions = {**_DEFAULTS, **options}
+    parsed = _parsed(url)
+    if _is_sqlite(parsed):
         engine = _sqlite_engine(parsed, chosen)
     else:
-        engine = _postgresql_engine(parsed, chosen)
+        engine = _postgresql_engine(create_engine, parsed, chosen)
+    if engine.dialect.is_async:
+        raise ConfigurationError(f"{parsed.drivername!r} is for AsyncOrderKit; OrderKit takes 'postgresql+psycopg'.")
     return SqlBackend(engine, schema=chosen["schema"], busy_timeout=chosen["busy_timeout"], owned=True)
 
 
-def parse_url(url: str) -> URL:
+def open_async_backend(url: str, **options: Unpack[SqlOptions]) -> AsyncSqlBackend:
+    """Open the storage behind a SQLAlchemy URL for an event loop; see `open_backend`.
+
+    Args:
+        url: Such as `sqlite:///shop.db`, `postgresql+asyncpg://user@host/shop` or `postgresql+psycopg://…`.
+        **options: See `SqlOptions`.
+
+    Raises:
+        ConfigurationError: The URL, its driver or an option cannot be used.
+    """
+    chosen: SqlOptions = {**_DEFAULTS, **options}
+    parsed = _parsed(url)
+    if _is_sqlite(parsed):
+        engine: Engine | AsyncEngine = _sqlite_engine(parsed, chosen)
+    else:
+        engine = _postgresql_engine(create_async_engine, parsed, chosen)
+    return AsyncSqlBackend(engine, schema=chosen["schema"], busy_timeout=chosen["busy_timeout"], owned=True)
+
+
+def _parsed(url: str) -> URL:
     try:
         return make_url(url)
     except ArgumentError:
+        # Without its cause, which repeats the URL and with it the password.
         raise ConfigurationError("The database URL cannot be read.") from None
 
 
+def _is_sqlite(url: URL) -> bool:
+    """Tell whether SQLite is meant, whatever driver is named: it is always the one of the standard library."""
+    if url.get_backend_name() == "sqlite" and url.drivername not in {"sqlite", "sqlite+pysqlite"}:
+        raise ConfigurationError("For SQLite the URL begins with 'sqlite://', for an event loop too.")
+    return url.get_backend_name() == "sqlite"
+
+
 def _sqlite_engine(url: URL, options: SqlOptions) -> Engine:
-    in_memory = url.database in {None, "", ":memory:"}
-    engine = create_engine(
-        url,
-        connect_args={"isolation_level": None, "check_same_thread": False},
-        pool_reset_on_return=None,
-        **({"poolclass": StaticPool} if in_memory else pool_options(options)),
-    )
-
-    @event.listens_for(engine, "connect")
-    def set_up(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute(f"PRAGMA busy_timeout = {int(options['busy_timeout'] * 1000)}")
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {options['sqlite_synchronous']}")
-        connection.execute("PRAGMA foreign_keys = ON")
-
+    pool = {"poolclass": StaticPool} if url.database in {None, "", ":memory:"} else _pool(options)
+    connect_args = {"isolation_level": None, "check_same_thread": False}
+    engine = create_engine(url, connect_args=connect_args, pool_reset_on_return=None, **pool)
+    event.listen(engine, "connect", functools.partial(_set_up_sqlite, options))
     return engine
 
 
-def pool_options(options: SqlOptions) -> dict[str, Any]:
+def _set_up_sqlite(options: SqlOptions, connection: sqlite3.Connection, _record: object) -> None:
+    """Set up a new connection: a log instead of a journal lets readers and the writer alone."""
+    connection.execute(f"PRAGMA busy_timeout = {int(options['busy_timeout'] * 1000)}")
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {options['sqlite_synchronous']}")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _postgresql_engine(create: Callable[..., EngineT], url: URL, options: SqlOptions) -> EngineT:
+    """Make an engine whose connections commit each statement; transactions are begun by hand.
+
+    Raises:
+        ConfigurationError: The database or driver does not exist, is not installed or is for the other kit.
+    """
+    asynchronous = url.get_driver_name() == "asyncpg"
+    connect = _asyncpg_arguments(options) if asynchronous else _psycopg_arguments(url, options)
+    try:
+        engine = create(
+            url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, connect_args=connect, **_pool(options)
+        )
+    except NoSuchModuleError:
+        raise ConfigurationError(f"There is no database or driver named {url.drivername!r}.") from None
+    except InvalidRequestError:
+        raise ConfigurationError(f"{url.drivername!r} has no asynchronous face; use 'postgresql+asyncpg'.") from None
+    except ImportError as error:
+        raise ConfigurationError(_missing(url, error)) from error
+    if url.get_driver_name() in {"psycopg", "psycopg_async"}:
+        event.listen(getattr(engine, "sync_engine", engine), "connect", _set_up_psycopg)
+    return engine
+
+
+def _missing(url: URL, error: ImportError) -> str:
+    """Say what to install."""
+    extra = "async" if url.get_driver_name() == "asyncpg" or error.name == "greenlet" else "postgresql"
+    return f"{url.drivername!r} needs a library that is not installed: pip install 'orderkit[{extra}]'."
+
+
+def _psycopg_arguments(url: URL, options: SqlOptions) -> dict[str, object]:
+    settings = " ".join(f"-c {name}={value}" for name, value in _settings(options).items())
+    given = url.query.get("options", ())
+    parts = [settings, *((given,) if isinstance(given, str) else given)]
+    return {"connect_timeout": max(1, math.ceil(options["connect_timeout"])), "options": " ".join(parts)}
+
+
+def _asyncpg_arguments(options: SqlOptions) -> dict[str, object]:
+    return {"timeout": options["connect_timeout"], "server_settings": _settings(options)}
+
+
+def _settings(options: SqlOptions) -> dict[str, str]:
+    """Return the settings of a session, in milliseconds as PostgreSQL wants them."""
+    timeouts = {"lock_timeout": options["lock_timeout"], "statement_timeout": options["statement_timeout"]}
+    return {name: str(int(seconds * 1000)) for name, seconds in timeouts.items() if seconds is not None}
+
+
+def _set_up_psycopg(connection: PsycopgConnection, _record: object) -> None:
+    """Have integers always travel as 64 bits: by their size, psycopg would prepare a statement for each."""
+    from psycopg.types.numeric import Int8Dumper
+
+    connection.adapters.register_dumper(int, Int8Dumper)
+
+
+def _pool(options: SqlOptions) -> dict[str, Any]:
     return {
         "pool_size": options["pool_size"],
         "max_overflow": options["max_overflow"],
         "pool_timeout": options["pool_timeout"],
         "pool_use_lifo": True,
     }
-
-
-def _postgresql_engine(url: URL, options: SqlOptions) -> Engine:
-    return create_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        pool_reset_on_return=None,
-        connect_args={"connect_timeout": int(options["connect_timeout"])},
-        **pool_options(options),
-    )

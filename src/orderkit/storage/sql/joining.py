@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from sqlalchemy import Connection
 
-from orderkit.errors import ConfigurationError
+from orderkit.errors import ConfigurationError, OrderKitError
 from orderkit.storage.sql.brackets import Savepoint
 from orderkit.storage.sql.databases import dialect_for
+from orderkit.storage.sql.dialect import Dialect
 from orderkit.storage.sql.execution import DriverCursor, DriverExecutor
 from orderkit.storage.sql.failures import Phase, failure
 from orderkit.storage.sql.storage import SqlStorage
@@ -38,20 +39,39 @@ def join(session: Session | Connection, *, schema: str | None = None) -> SqlStor
     """
     if not isinstance(session, Connection):
         session.flush()
-    dialect = dialect_for(session.get_bind().dialect.name, session.get_bind().dialect.driver, schema)
+    bound = session.get_bind() if not isinstance(session, Connection) else session
+    dialect = dialect_for(bound.dialect.name, bound.dialect.driver, schema)
     try:
-        executor = _executor(session if isinstance(session, Connection) else session.connection(), dialect)
-    except (SQLAlchemyError, *dialect.errors) as error:
+        executor = _begun(session if isinstance(session, Connection) else session.connection(), dialect)
+    except OrderKitError:
+        raise
+    except Exception as error:
         raise failure(dialect.fault(getattr(error, "orig", None) or error), Phase.CONNECTING) from error
     return SqlStorage(executor, dialect, Savepoint(executor), in_transaction=True)
+
+
+def _begun(connection: Connection, dialect: Dialect) -> DriverExecutor:
+    """Return an executor inside the connection's transaction, begun here if it has not been."""
+    if not connection.in_transaction():
+        connection.begin()
+    pooled = connection.connection
+    if dialect.one_statement and getattr(pooled.dbapi_connection, "autocommit", False) is True:
+        raise ConfigurationError("The connection is in autocommit mode, so that there is no transaction to join.")
+    executor = DriverExecutor(cast("DriverCursor", pooled.cursor()))
+    if not dialect.one_statement and not getattr(pooled.driver_connection, "in_transaction", True):
+        # The driver begins only before the first write, and the release of a savepoint outside a transaction
+        # would commit.
+        executor.execute(dialect.begin)
+    return executor
 
 
 def async_join(session: AsyncSession | AsyncConnection, *, schema: str | None = None) -> Caller[SqlStorage]:
     """Return a caller that runs work inside somebody else's transaction; see `join`."""
 
     async def call(work: Callable[[SqlStorage], T], /) -> T:
-        if isinstance(session, AsyncSession):
-            return await session.run_sync(lambda theirs: work(join(theirs, schema=schema)))
-        return await session.run_sync(lambda theirs: work(join(theirs, schema=schema)))
+        def run(theirs: Session | Connection) -> T:
+            return work(join(theirs, schema=schema))
+
+        return await session.run_sync(run)
 
     return call

@@ -55,8 +55,8 @@ def parameters_of(changes: ChangeSet) -> list[Parameter]:
             parameters.append(len(guards))
     if claim is not None:
         parameters += claim
-    for part in (changes.deletes, changes.updates, changes.upserts, changes.inserts):
-        for rows in part.values():
+    for part in (changes.inserts, changes.upserts, changes.updates, changes.deletes):
+        for rows in reversed(part.values()):
             _add(parameters, rows)
     if claim is not None:
         parameters += claim[:3]
@@ -137,7 +137,7 @@ def change_statement(shape: Shape) -> str:
     writes += [_update(table, many, gate) for table, many in updates]
     writes += [_insert(table, many, gate) + replacing(table) for table, many in upserts]
     writes += [_insert(table, many, gate) for table, many in inserts]
-    # PostgreSQL runs those to completion from the last to the first.
+    # Backwards, since PostgreSQL runs the last of them first.
     parts = _gates(guards, claim) + [f"w{number} AS ({write})" for number, write in enumerate(reversed(writes))]
     return f"WITH {', '.join(parts)} {_verdict(gate, guards, claim)}"
 
