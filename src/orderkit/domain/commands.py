@@ -53,8 +53,8 @@ class _Contents(OrderCommand):
     tax_level: TaxLevel = Field(default=TaxLevel.LINE, description="Where tax is rounded.")
     expires_at: UtcTime | None = Field(default=None, description="When it expires unless confirmed.")
     tags: tuple[Name, ...] = Field(default=(), max_length=100, description="Words to find it by.")
-    external_references: dict[Name, Name] = Field(default={}, description="Ids in other systems, by system.")
-    metadata: Metadata = Field(default={}, description="The application's own JSON object.")
+    external_references: dict[Name, Name] = Field(default_factory=dict, description="Ids in other systems, by system.")
+    metadata: Metadata = Field(default_factory=dict, description="The application's own JSON object.")
 
     @property
     def rules(self) -> PricingRules:

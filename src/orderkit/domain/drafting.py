@@ -63,14 +63,19 @@ class UnknownItem(Refused):
 def create(command: CreateDraft | PlaceOrder, situation: Situation) -> tuple[Event, ...]:
     """Decide what follows from a command that makes a new order."""
     if isinstance(command, CreateDraft):
-        return (DraftCreated(situation.now, _new_order(command, DRAFT, situation)),)
+        return (DraftCreated(situation.now, _new_order(command, situation, DRAFT, None, None)),)
     status = OrderStatus.OPEN if command.confirmed else OrderStatus.PENDING
-    order = _new_order(command, status, situation)
     placed_at = command.placed_at or situation.now
-    return (OrderPlaced(situation.now, attrs.evolve(order, number=command.number, placed_at=placed_at)),)
+    return (OrderPlaced(situation.now, _new_order(command, situation, status, command.number, placed_at)),)
 
 
-def _new_order(command: CreateDraft | PlaceOrder, status: OrderStatus, situation: Situation) -> Order:
+def _new_order(
+    command: CreateDraft | PlaceOrder,
+    situation: Situation,
+    status: OrderStatus,
+    number: str | None,
+    placed_at: datetime | None,
+) -> Order:
     now, ids = situation.now, situation.ids
     currency = currency_of(command.lines, command.charges, command.discounts, command.currency)
     made_of = compose(
@@ -94,7 +99,9 @@ def _new_order(command: CreateDraft | PlaceOrder, status: OrderStatus, situation
         taxes=made_of.taxes,
         totals=made_of.totals,
         rules=command.rules,
+        number=number,
         customer=command.customer,
+        placed_at=placed_at,
         expires_at=command.expires_at,
         tags=tuple(sorted(set(command.tags))),
         personal={slot: ids.new("personal") for slot in command.personal()},

@@ -77,7 +77,7 @@ class Line(Input):
     description: Name | None = Field(default=None, description="What people call it.", examples=["Assam, 250 g"])
     unit: Name | None = Field(default=None, description="What is counted.", examples=["kg"])
     tax_rates: tuple[TaxRate, ...] = Field(default=(), max_length=8, description="The taxes that apply.")
-    attributes: Metadata = Field(default={}, description="The application's own JSON object.")
+    attributes: Metadata = Field(default_factory=dict, description="The application's own JSON object.")
 
     @field_validator("quantity")
     @classmethod
@@ -208,8 +208,22 @@ class OrderLine:
 
     def priced(self, price: PricedItem) -> OrderLine:
         """Return the line with the amounts of a pricing."""
-        return attrs.evolve(
-            self, gross=price.gross, discount=price.discount, taxes=price.taxes, tax=price.tax, total=price.total
+        return OrderLine(
+            self.id,
+            self.sku,
+            self.units,
+            self.precision,
+            self.unit_price,
+            price.gross,
+            price.discount,
+            price.taxes,
+            price.tax,
+            price.total,
+            self.cancelled,
+            self.description,
+            self.unit,
+            self.tax_rates,
+            self.attributes,
         )
 
 

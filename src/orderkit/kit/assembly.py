@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import attrs
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MEMORY_URL = "memory://"
 
-_tenant_pattern = re.compile(r"[^\x00-\x1F\x7F]{1,255}")
+_name_pattern = re.compile(r"[^\x00-\x1F\x7F\uD800-\uDFFF]{1,255}")
 
 
 class KitChoices(TypedDict, total=False):
@@ -78,30 +78,34 @@ class Assembly:
     cursors: Cursors
     create_tables: bool
 
-    def bound(self, context: Context) -> Assembly:
-        """Return the same for another context.
+    def for_tenant(self, tenant: str) -> Assembly:
+        """Return the same, bound to a tenant.
 
         Raises:
-            InvalidKey: The tenant, actor or an id is malformed.
+            InvalidKey: The tenant is malformed.
         """
+        return self._within(attrs.evolve(self.surroundings.context, tenant=tenant))
+
+    def bound(self, **binding: Unpack[Binding]) -> Assembly:
+        """Return the same, with an actor, a correlation or a causation id.
+
+        Raises:
+            InvalidKey: One of them is malformed.
+        """
+        return self._within(attrs.evolve(self.surroundings.context, **binding))
+
+    def _within(self, context: Context) -> Assembly:
         for value in attrs.astuple(context):
-            if value is not None and not _tenant_pattern.fullmatch(value):
+            if value is not None and not _is_name(value):
                 raise InvalidKey(
                     "A tenant, an actor and a correlation or causation id have 1 to 255 characters on one line."
                 )
-            _check_unicode(value)
         return attrs.evolve(self, surroundings=attrs.evolve(self.surroundings, context=context))
 
-    def for_tenant(self, tenant: str) -> Assembly:
-        """Return the same, bound to a tenant."""
-        return self.bound(attrs.evolve(self.surroundings.context, tenant=tenant))
 
-
-def _check_unicode(value: str | None) -> None:
-    try:
-        (value or "").encode()
-    except UnicodeEncodeError:
-        raise InvalidKey("A tenant, an actor and an id are Unicode text without lone surrogates.") from None
+def _is_name(value: object) -> bool:
+    """Tell whether a value can be kept as a name: one line of Unicode text without lone surrogates."""
+    return isinstance(value, str) and _name_pattern.fullmatch(value) is not None
 
 
 def assemble(url: str, options: KitOptions) -> Assembly:

@@ -8,20 +8,17 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
-import attrs
-
-from orderkit.kit.assembly import MEMORY_URL, Assembly, Binding, KitChoices, KitOptions, assemble
-from orderkit.kit.async_orders import AsyncOrders
-from orderkit.kit.front import Transaction
-from orderkit.kit.runners import AsyncBackendRunner, AsyncJoinedRunner, AsyncRunner, KitUnit, UnitRunner
-from orderkit.orders.ports import OrderStorage
-from orderkit.unit_of_work.storage import AsyncBackend
-from orderkit.worker import STEPS, Progress
-
+# Everything else is imported where it is used: the name alone is light to import, the first kit loads the rest.
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+    from orderkit.kit.assembly import Assembly, Binding, KitChoices, KitOptions
+    from orderkit.kit.front import Transaction
+    from orderkit.kit.runners import AsyncRunner, KitUnit
     from orderkit.kit.settings import Settings
+    from orderkit.orders.ports import OrderStorage
+    from orderkit.unit_of_work.storage import AsyncBackend
+    from orderkit.worker import Progress
 
 T = TypeVar("T")
 
@@ -34,6 +31,8 @@ class AsyncTransaction:
     """
 
     def __init__(self, runner: AsyncRunner, assembly: Assembly) -> None:
+        from orderkit.kit.async_orders import AsyncOrders
+
         self.orders = AsyncOrders(runner, assembly.policy, assembly.cursors)
 
 
@@ -48,6 +47,9 @@ class AsyncOrderKit:
     """
 
     def __init__(self, backend: AsyncBackend[OrderStorage], assembly: Assembly) -> None:
+        from orderkit.kit.async_orders import AsyncOrders
+        from orderkit.kit.runners import AsyncBackendRunner
+
         self._backend = backend
         self._assembly = assembly
         self._runner = AsyncBackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
@@ -66,6 +68,8 @@ class AsyncOrderKit:
         Raises:
             ConfigurationError: The URL, its driver or an option cannot work.
         """
+        from orderkit.kit.assembly import MEMORY_URL, assemble
+
         assembly = assemble(url, options)
         if url == MEMORY_URL:
             from orderkit.storage.memory import AsyncMemoryBackend
@@ -83,6 +87,7 @@ class AsyncOrderKit:
         Raises:
             ConfigurationError: The engine's database or driver is not one the kit works with.
         """
+        from orderkit.kit.assembly import assemble
         from orderkit.storage.sql import AsyncSqlBackend
 
         url = engine.url.render_as_string(hide_password=False)
@@ -110,8 +115,7 @@ class AsyncOrderKit:
 
     def bound(self, **binding: Unpack[Binding]) -> AsyncOrderKit:
         """Return the same front door, with an actor, a correlation or a causation id kept on every event."""
-        context = attrs.evolve(self._assembly.surroundings.context, **binding)
-        return AsyncOrderKit(self._backend, self._assembly.bound(context))
+        return AsyncOrderKit(self._backend, self._assembly.bound(**binding))
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
         """Run a plain function whose commands are written by one commit, again where a race is lost.
@@ -119,11 +123,13 @@ class AsyncOrderKit:
         The function is synchronous, as every script is, and never blocks the event loop. It may run more
         than once: it does nothing outside but through what it is given.
         """
+        from orderkit.kit.front import Transaction
+        from orderkit.kit.runners import UnitRunner
 
         def script(unit: KitUnit) -> T:
             return work(Transaction(UnitRunner(unit), self._assembly))
 
-        return await attrs.evolve(self._runner, deferred=True).run(script)
+        return await self._runner.gathering().run(script)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncTransaction]:
@@ -133,6 +139,8 @@ class AsyncOrderKit:
             VersionConflict: An order moved on meanwhile; the block may be entered again.
             CommitUnknown: The connection went while the transaction was being committed.
         """
+        from orderkit.kit.runners import AsyncJoinedRunner
+
         async with self._backend.connect(transaction=True) as call:
             yield AsyncTransaction(AsyncJoinedRunner(call, self._assembly.surroundings), self._assembly)
 
@@ -142,14 +150,16 @@ class AsyncOrderKit:
         Their session is flushed before each command, and a savepoint surrounds each write, so that a
         refusal or a conflict leaves their transaction usable. Nothing is retried.
         """
+        from orderkit.kit.runners import AsyncJoinedRunner
         from orderkit.storage.sql import async_join
 
         return AsyncTransaction(AsyncJoinedRunner(async_join(session), self._assembly.surroundings), self._assembly)
 
     async def sweep(self) -> dict[str, Progress]:
         """Run each step of background work once, and return what each did."""
-        runner = attrs.evolve(self._runner, deferred=True)
-        policy = self._assembly.policy
+        from orderkit.worker import STEPS
+
+        runner, policy = self._runner.gathering(), self._assembly.policy
         return {name: await runner.run(partial(step, policy)) for name, step in STEPS.items()}
 
     async def create_schema(self) -> None:

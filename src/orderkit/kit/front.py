@@ -8,20 +8,17 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
-import attrs
-
-from orderkit.kit.assembly import MEMORY_URL, Assembly, Binding, KitChoices, KitOptions, assemble
-from orderkit.kit.orders import Orders
-from orderkit.kit.runners import BackendRunner, JoinedRunner, KitUnit, Runner, UnitRunner
-from orderkit.orders.ports import OrderStorage
-from orderkit.unit_of_work.storage import Backend
-from orderkit.worker import STEPS, Progress
-
+# Everything else is imported where it is used: the name alone is light to import, the first kit loads the rest.
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session
 
+    from orderkit.kit.assembly import Assembly, Binding, KitChoices, KitOptions
+    from orderkit.kit.runners import KitUnit, Runner
     from orderkit.kit.settings import Settings
+    from orderkit.orders.ports import OrderStorage
+    from orderkit.unit_of_work.storage import Backend
+    from orderkit.worker import Progress
 
 T = TypeVar("T")
 
@@ -34,6 +31,8 @@ class Transaction:
     """
 
     def __init__(self, runner: Runner, assembly: Assembly) -> None:
+        from orderkit.kit.orders import Orders
+
         self.orders = Orders(runner, assembly.policy, assembly.cursors)
 
 
@@ -54,6 +53,9 @@ class OrderKit:
     """
 
     def __init__(self, backend: Backend[OrderStorage], assembly: Assembly) -> None:
+        from orderkit.kit.orders import Orders
+        from orderkit.kit.runners import BackendRunner
+
         self._backend = backend
         self._assembly = assembly
         self._runner = BackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
@@ -72,6 +74,8 @@ class OrderKit:
         Raises:
             ConfigurationError: The URL, its driver or an option cannot work.
         """
+        from orderkit.kit.assembly import MEMORY_URL, assemble
+
         assembly = assemble(url, options)
         if url == MEMORY_URL:
             from orderkit.storage.memory import MemoryBackend
@@ -89,6 +93,7 @@ class OrderKit:
         Raises:
             ConfigurationError: The engine's database or driver is not one the kit works with.
         """
+        from orderkit.kit.assembly import assemble
         from orderkit.storage.sql import SqlBackend
 
         url = engine.url.render_as_string(hide_password=False)
@@ -116,19 +121,19 @@ class OrderKit:
 
     def bound(self, **binding: Unpack[Binding]) -> OrderKit:
         """Return the same front door, with an actor, a correlation or a causation id kept on every event."""
-        context = attrs.evolve(self._assembly.surroundings.context, **binding)
-        return OrderKit(self._backend, self._assembly.bound(context))
+        return OrderKit(self._backend, self._assembly.bound(**binding))
 
     def run(self, work: Callable[[Transaction], T]) -> T:
         """Run a function whose commands are written by one commit, again from its start where a race is lost.
 
         The function may run more than once: it does nothing outside but through what it is given.
         """
+        from orderkit.kit.runners import UnitRunner
 
         def script(unit: KitUnit) -> T:
             return work(Transaction(UnitRunner(unit), self._assembly))
 
-        return attrs.evolve(self._runner, deferred=True).run(script)
+        return self._runner.gathering().run(script)
 
     @contextmanager
     def transaction(self) -> Generator[Transaction]:
@@ -138,6 +143,8 @@ class OrderKit:
             VersionConflict: An order moved on meanwhile; the block may be entered again.
             CommitUnknown: The connection went while the transaction was being committed.
         """
+        from orderkit.kit.runners import JoinedRunner
+
         with self._backend.connect(transaction=True) as storage:
             yield Transaction(JoinedRunner(lambda: storage, self._assembly.surroundings), self._assembly)
 
@@ -147,14 +154,16 @@ class OrderKit:
         Their session is flushed before each command, and a savepoint surrounds each write, so that a
         refusal or a conflict leaves their transaction usable. Nothing is retried.
         """
+        from orderkit.kit.runners import JoinedRunner
         from orderkit.storage.sql import join
 
         return Transaction(JoinedRunner(lambda: join(session), self._assembly.surroundings), self._assembly)
 
     def sweep(self) -> dict[str, Progress]:
         """Run each step of background work once, and return what each did."""
-        runner = attrs.evolve(self._runner, deferred=True)
-        policy = self._assembly.policy
+        from orderkit.worker import STEPS
+
+        runner, policy = self._runner.gathering(), self._assembly.policy
         return {name: runner.run(partial(step, policy)) for name, step in STEPS.items()}
 
     def create_schema(self) -> None:

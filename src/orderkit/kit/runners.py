@@ -64,6 +64,10 @@ class BackendRunner:
     deferred: bool = False
     create_tables: bool = False
 
+    def gathering(self) -> BackendRunner:
+        """Return a runner that writes what a whole script gathers by one commit."""
+        return attrs.evolve(self, deferred=True)
+
     def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns, once what it gathered is durable."""
         attempts = self.surroundings.attempts(deferred=self.deferred)
@@ -88,6 +92,10 @@ class AsyncBackendRunner:
     surroundings: Surroundings
     deferred: bool = False
     create_tables: bool = False
+
+    def gathering(self) -> AsyncBackendRunner:
+        """Return a runner that writes what a whole script gathers by one commit."""
+        return attrs.evolve(self, deferred=True)
 
     async def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns, once what it gathered is durable."""

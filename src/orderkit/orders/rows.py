@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 from pydantic import BaseModel
@@ -26,7 +27,7 @@ from orderkit.orders.tables import (
     PersonalRow,
 )
 from orderkit.unit_of_work.changes import ChangeSet
-from orderkit.unit_of_work.unit import UnitOfWork
+from orderkit.unit_of_work.unit import Context, UnitOfWork
 
 TOPIC = "orders"
 SOURCE = "orderkit"
@@ -165,54 +166,57 @@ def _json(value: BaseModel) -> str:
 
 
 def _gather_events(changes: ChangeSet, unit: UnitOfWork[OrderStorage], after: Order, events: Sequence[Event]) -> None:
-    context, tenant, now = unit.context, unit.tenant, unit.now
-    bucket = bucket_of(after.id)
-    first = after.version - len(events) + 1
+    headers, bucket = _headers(unit.context), bucket_of(after.id)
     rows, messages = [], []
-    for version, event in enumerate(events, first):
-        event_id, data = unit.ids.new("event"), encode_event(event)
-        rows.append(
-            EventRow(
-                tenant,
-                after.id,
-                version,
-                event_id,
-                event.type,
-                event.schema_version,
-                event.at,
-                context.actor,
-                context.correlation_id,
-                context.causation_id,
-                data,
-            )
-        )
-        messages.append(
-            OutboxRow(
-                tenant,
-                event_id,
-                bucket,
-                TOPIC,
-                after.id,
-                "order",
-                after.id,
-                version,
-                event.type,
-                event.schema_version,
-                SOURCE,
-                "application/json",
-                data,
-                _headers(unit),
-                None,
-                event.at,
-                now,
-            )
-        )
+    for version, event in enumerate(events, after.version - len(events) + 1):
+        row = _event_row(unit, after.id, version, event)
+        rows.append(row)
+        messages.append(_message(row, bucket, headers, unit.now))
     changes.insert(EVENTS, rows)
     changes.insert(OUTBOX, messages)
 
 
-def _headers(unit: UnitOfWork[OrderStorage]) -> str:
+def _event_row(unit: UnitOfWork[OrderStorage], order_id: str, version: int, event: Event) -> EventRow:
     context = unit.context
+    return EventRow(
+        context.tenant,
+        order_id,
+        version,
+        unit.ids.new("event"),
+        event.type,
+        event.schema_version,
+        event.at,
+        context.actor,
+        context.correlation_id,
+        context.causation_id,
+        encode_event(event),
+    )
+
+
+def _message(row: EventRow, bucket: int, headers: str, now: datetime) -> OutboxRow:
+    """Return the message that tells of an event: in order with the others of its order."""
+    return OutboxRow(
+        row.tenant,
+        row.id,
+        bucket,
+        TOPIC,
+        row.order_id,
+        "order",
+        row.order_id,
+        row.version,
+        row.type,
+        row.schema_version,
+        SOURCE,
+        "application/json",
+        row.data,
+        headers,
+        None,
+        row.occurred_at,
+        now,
+    )
+
+
+def _headers(context: Context) -> str:
     headers = {"tenant": context.tenant}
     if context.correlation_id is not None:
         headers["correlation_id"] = context.correlation_id
