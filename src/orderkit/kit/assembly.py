@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import attrs
@@ -71,12 +73,16 @@ class Assembly:
         policy: What the application decided once for all of its orders.
         cursors: Signs and reads page cursors.
         create_tables: Create missing tables when they are first missed.
+        schema: The schema of the tables; None for the database's own choice.
+        busy_timeout: Seconds a writer of a SQLite file waits for others.
     """
 
     surroundings: Surroundings
     policy: OrderPolicy
     cursors: Cursors
     create_tables: bool
+    schema: str | None
+    busy_timeout: float
 
     def for_tenant(self, tenant: str) -> Assembly:
         """Return the same, bound to a tenant.
@@ -109,15 +115,24 @@ def _is_name(value: object) -> bool:
 
 
 def assemble(url: str, options: KitOptions) -> Assembly:
-    """Return the assembly for a database URL, which is only used to derive a default cursor secret."""
+    """Return the assembly for a database.
+
+    Args:
+        url: The database's URL: what the cursor secret is derived from where none is set, so that every
+            process of an application reads the cursors of every other. Empty or in memory: at random.
+        options: What the application chose.
+    """
     from orderkit.kit.settings import Settings
 
     settings = options.get("settings") or Settings.model_construct()
-    secret = settings.cursor_secret.get_secret_value() if settings.cursor_secret is not None else url
-    policy = OrderPolicy(options.get("numbers") or RandomNumbers(), settings.max_lines, settings.idempotency_retention)
+    derived = url if url not in {"", MEMORY_URL} else secrets.token_hex()
+    secret = derived if settings.cursor_secret is None else settings.cursor_secret.get_secret_value()
+    policy = OrderPolicy(
+        options.get("numbers") or RandomNumbers(), settings.max_lines, timedelta(seconds=settings.idempotency_retention)
+    )
     surroundings = Surroundings(Context(), options.get("clock") or SystemClock(), options.get("ids") or UuidV7())
     create = settings.create_tables
     if create is None:
         create = url.startswith("sqlite")
     cursors = Cursors(hashlib.sha256(b"orderkit cursors\0" + secret.encode()).digest())
-    return Assembly(surroundings, policy, cursors, create)
+    return Assembly(surroundings, policy, cursors, create, settings.table_schema, settings.lock_timeout)

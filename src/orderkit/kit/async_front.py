@@ -81,6 +81,13 @@ class AsyncOrderKit:
         return cls(open_from(open_async_backend, url, options), assembly)
 
     @classmethod
+    def from_backend(cls, backend: AsyncBackend[OrderStorage], **options: Unpack[KitOptions]) -> Self:
+        """Return a kit over a storage of the application's own; see `orderkit.testing.conformance`."""
+        from orderkit.kit.assembly import assemble
+
+        return cls(backend, assemble("", options))
+
+    @classmethod
     def from_engine(cls, engine: AsyncEngine, **options: Unpack[KitOptions]) -> Self:
         """Return a kit over an engine the application owns: closing the kit leaves it open.
 
@@ -90,8 +97,8 @@ class AsyncOrderKit:
         from orderkit.kit.assembly import assemble
         from orderkit.storage.sql import AsyncSqlBackend
 
-        url = engine.url.render_as_string(hide_password=False)
-        return cls(AsyncSqlBackend(engine), assemble(url, options))
+        assembly = assemble(engine.url.render_as_string(hide_password=False), options)
+        return cls(AsyncSqlBackend(engine, schema=assembly.schema, busy_timeout=assembly.busy_timeout), assembly)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitChoices]) -> Self:
@@ -100,9 +107,9 @@ class AsyncOrderKit:
         Raises:
             ConfigurationError: A setting is missing or cannot work.
         """
-        from orderkit.kit.settings import load_settings
+        from orderkit.kit.settings import Settings
 
-        settings = settings or load_settings()
+        settings = settings or Settings()
         return cls.from_url(settings.url, settings=settings, **options)
 
     def for_tenant(self, tenant: str) -> AsyncOrderKit:
@@ -139,8 +146,10 @@ class AsyncOrderKit:
             VersionConflict: An order moved on meanwhile; the block may be entered again.
             CommitUnknown: The connection went while the transaction was being committed.
         """
-        from orderkit.kit.runners import AsyncJoinedRunner
+        from orderkit.kit.runners import AsyncJoinedRunner, look
 
+        if self._assembly.create_tables:
+            await self._runner.run(look)
         async with self._backend.connect(transaction=True) as call:
             yield AsyncTransaction(AsyncJoinedRunner(call, self._assembly.surroundings), self._assembly)
 
@@ -153,7 +162,10 @@ class AsyncOrderKit:
         from orderkit.kit.runners import AsyncJoinedRunner
         from orderkit.storage.sql import async_join
 
-        return AsyncTransaction(AsyncJoinedRunner(async_join(session), self._assembly.surroundings), self._assembly)
+        return AsyncTransaction(
+            AsyncJoinedRunner(async_join(session, schema=self._assembly.schema), self._assembly.surroundings),
+            self._assembly,
+        )
 
     async def sweep(self) -> dict[str, Progress]:
         """Run each step of background work once, and return what each did."""

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from orderkit.kit.assembly import KitOptions
-from orderkit.kit.settings import Profile, Settings
+from orderkit.kit.settings import Settings
 
 BackendT = TypeVar("BackendT")
 
 
 def open_from(opener: Callable[..., BackendT], url: str, options: KitOptions) -> BackendT:
     """Open a backend with the pool, time-outs and durability that settings ask for."""
-    settings = options.get("settings") or Settings.model_construct(profile=Profile.PROD)
-    durable = settings.profile is Profile.PROD if settings.durable is None else settings.durable
+    settings = options.get("settings") or Settings.model_construct()
     return opener(
         url,
         pool_size=settings.pool_size,
@@ -24,6 +23,6 @@ def open_from(opener: Callable[..., BackendT], url: str, options: KitOptions) ->
         lock_timeout=settings.lock_timeout,
         statement_timeout=settings.statement_timeout,
         busy_timeout=settings.lock_timeout,
-        sqlite_synchronous="full" if durable else "normal",
+        sqlite_synchronous="full" if settings.durable else "normal",
         schema=settings.table_schema,
     )

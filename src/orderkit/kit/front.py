@@ -87,6 +87,13 @@ class OrderKit:
         return cls(open_from(open_backend, url, options), assembly)
 
     @classmethod
+    def from_backend(cls, backend: Backend[OrderStorage], **options: Unpack[KitOptions]) -> Self:
+        """Return a kit over a storage of the application's own; see `orderkit.testing.conformance`."""
+        from orderkit.kit.assembly import assemble
+
+        return cls(backend, assemble("", options))
+
+    @classmethod
     def from_engine(cls, engine: Engine, **options: Unpack[KitOptions]) -> Self:
         """Return a kit over an engine the application owns: closing the kit leaves it open.
 
@@ -96,8 +103,8 @@ class OrderKit:
         from orderkit.kit.assembly import assemble
         from orderkit.storage.sql import SqlBackend
 
-        url = engine.url.render_as_string(hide_password=False)
-        return cls(SqlBackend(engine), assemble(url, options))
+        assembly = assemble(engine.url.render_as_string(hide_password=False), options)
+        return cls(SqlBackend(engine, schema=assembly.schema, busy_timeout=assembly.busy_timeout), assembly)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitChoices]) -> Self:
@@ -106,9 +113,9 @@ class OrderKit:
         Raises:
             ConfigurationError: A setting is missing or cannot work.
         """
-        from orderkit.kit.settings import load_settings
+        from orderkit.kit.settings import Settings
 
-        settings = settings or load_settings()
+        settings = settings or Settings()
         return cls.from_url(settings.url, settings=settings, **options)
 
     def for_tenant(self, tenant: str) -> OrderKit:
@@ -143,8 +150,10 @@ class OrderKit:
             VersionConflict: An order moved on meanwhile; the block may be entered again.
             CommitUnknown: The connection went while the transaction was being committed.
         """
-        from orderkit.kit.runners import JoinedRunner
+        from orderkit.kit.runners import JoinedRunner, look
 
+        if self._assembly.create_tables:
+            self._runner.run(look)
         with self._backend.connect(transaction=True) as storage:
             yield Transaction(JoinedRunner(lambda: storage, self._assembly.surroundings), self._assembly)
 
@@ -157,7 +166,10 @@ class OrderKit:
         from orderkit.kit.runners import JoinedRunner
         from orderkit.storage.sql import join
 
-        return Transaction(JoinedRunner(lambda: join(session), self._assembly.surroundings), self._assembly)
+        return Transaction(
+            JoinedRunner(lambda: join(session, schema=self._assembly.schema), self._assembly.surroundings),
+            self._assembly,
+        )
 
     def sweep(self) -> dict[str, Progress]:
         """Run each step of background work once, and return what each did."""

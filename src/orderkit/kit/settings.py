@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,7 +15,7 @@ class Profile(StrEnum):
     """What the kit is used for.
 
     `dev` keeps orders in a SQLite file of the working directory, `test` keeps them in memory, `prod` has
-    no default for the database and insists on durable commits.
+    no default for the database.
     """
 
     DEV = "dev"
@@ -30,12 +29,23 @@ _DEFAULT_URLS = {Profile.DEV: "sqlite:///orderkit.db", Profile.TEST: "memory://"
 class Settings(BaseSettings):
     """Settings of a kit. Each is read from `ORDERKIT_` and its name in capitals where it is not given.
 
+    Raises:
+        ConfigurationError: A setting cannot be; the message names it, not its value.
+
     Example:
         >>> Settings(profile="test").url
         'memory://'
     """
 
     model_config = SettingsConfigDict(env_prefix="ORDERKIT_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values):
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise ConfigurationError(_told(error)) from None
 
     profile: Profile = Field(default=Profile.DEV, description="What the kit is used for.")
     database_url: SecretStr | None = Field(default=None, description="Where orders are kept.")
@@ -49,12 +59,10 @@ class Settings(BaseSettings):
     statement_timeout: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Seconds a statement may take; no limit where absent."
     )
-    durable: bool | None = Field(
-        default=None, description="Whether SQLite waits for the disk at every commit; by default in `prod`."
-    )
+    durable: bool = Field(default=True, description="Whether SQLite waits for the disk at every commit.")
     max_lines: Annotated[int, Field(ge=1, le=100_000)] = Field(default=1000, description="Lines of an order.")
-    idempotency_retention: timedelta = Field(
-        default=timedelta(hours=72), ge=timedelta(hours=24), description="How long the result of a key is kept."
+    idempotency_retention: Annotated[float, Field(ge=86_400, le=31_536_000)] = Field(
+        default=259_200, description="Seconds the result of an idempotency key is kept: 72 hours, at least 24."
     )
     cursor_secret: SecretStr | None = Field(
         default=None, description="Signs page cursors; derived from the database URL where absent."
@@ -74,17 +82,10 @@ class Settings(BaseSettings):
         return _DEFAULT_URLS[self.profile]
 
 
-def load_settings() -> Settings:
-    """Return the settings of the environment.
-
-    Raises:
-        ConfigurationError: A variable has a value that cannot be; the message names it, not its value.
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"ORDERKIT_{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}"
-            for detail in error.errors(include_url=False, include_context=False, include_input=False)
-        )
-        raise ConfigurationError(f"The environment cannot be used as settings. {wrong}.") from None
+def _told(error: ValidationError) -> str:
+    """Return what is wrong with which settings, without their values, which may be secret."""
+    wrong = "; ".join(
+        f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+        for detail in error.errors(include_url=False, include_context=False, include_input=False)
+    )
+    return f"The settings cannot be used, whether from code or from ORDERKIT_… variables. {wrong}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
@@ -17,6 +18,9 @@ StorageT = TypeVar("StorageT", bound=Storage)
 
 MAX_ATTEMPTS = 8
 """How often a script is run at most. From the second time on it locks what it reads, so few need a third."""
+
+PATIENCE = 5.0
+"""Seconds after which no further attempt is begun: waits for locks do not add up to a multiple of their time-out."""
 
 Script = Callable[[UnitOfWork[StorageT]], T]
 """A transaction script: a plain function of a unit of work that can be run again from its start."""
@@ -64,6 +68,7 @@ class Attempts:
         self._now: datetime = clock.now()
         self._tape = Tape(ids)
         self._deferred = deferred
+        self._begun = time.monotonic()
         self._created = False
 
     def perform(self, script: Script[StorageT, T], storage: StorageT) -> T:
@@ -98,7 +103,8 @@ class Attempts:
         Raises:
             Exception: The error itself, if there is to be none.
         """
-        if self.number >= MAX_ATTEMPTS or not _worth_another(error):
+        over = self.number >= MAX_ATTEMPTS or time.monotonic() - self._begun >= PATIENCE
+        if over or not _worth_another(error):
             raise _final(error)
         self.number += 1
         if isinstance(error, Restart):
