@@ -7,21 +7,32 @@ documentation. `Command` is the union of all of them, told apart by `kind`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from orderkit.domain.inputs import Input, Metadata, Name, UtcTime
+from orderkit.domain.inputs import Input, Metadata, Name, Telling, UtcTime
 from orderkit.domain.lines import Charge, Discount, Line, Quantity
 from orderkit.domain.money import Rounding
 from orderkit.domain.parties import Address, AddressSlot, Contact, NoteText
 from orderkit.domain.pricing import PricingRules, TaxLevel
 
-OrderId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$", strict=True)]
+ORDER_ID: Final = r"^[A-Za-z0-9_.:-]{1,64}$"
+"""What the id of an order looks like."""
+
+OrderId = Annotated[
+    str,
+    StringConstraints(pattern=ORDER_ID, strict=True),
+    Telling("invalid_order_id", "the id of an order has 1 to 64 letters, digits and '_.:-'"),
+]
 """The id of an order: 1 to 64 letters, digits and `_.:-`."""
 
-CurrencyCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$", strict=True)]
+CurrencyCode = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z]{3}$", strict=True),
+    Telling("unknown_currency", "a currency is a code of ISO 4217 in capitals, such as 'EUR'"),
+]
 
 
 class OrderCommand(Input):
@@ -53,7 +64,9 @@ class _Contents(OrderCommand):
     tax_level: TaxLevel = Field(default=TaxLevel.LINE, description="Where tax is rounded.")
     expires_at: UtcTime | None = Field(default=None, description="When it expires unless confirmed.")
     tags: tuple[Name, ...] = Field(default=(), max_length=100, description="Words to find it by.")
-    external_references: dict[Name, Name] = Field(default_factory=dict, description="Ids in other systems, by system.")
+    external_references: dict[Name, Name] = Field(
+        max_length=100, default_factory=dict, description="Ids in other systems, by system."
+    )
     metadata: Metadata = Field(default_factory=dict, description="The application's own JSON object.")
 
     @property

@@ -37,18 +37,23 @@ def decide(order: Order | None, command: OrderCommand, *, now: datetime, ids: Id
         Refused: A rule speaks against it.
         InvalidCommand: What it would make of the order is not valid as a whole.
     """
-    situation = Situation(now, ids)
     if isinstance(command, CreateDraft | PlaceOrder):
         if order is not None:
             raise IllegalTransition(command.kind, order.status, frozenset())
-        return drafting.create(command, situation)
+        return drafting.create(command, Situation(now, ids))
     if order is None:
         raise ValueError(f"{type(command).__name__} acts on an order that exists")
     rule = RULES[type(command)]
+    now = _time_of(order, now)
     for refusal in rule.refusals(order, now):
         raise refusal
-    decided: tuple[Event, ...] = rule.decide(order, command, situation)
+    decided: tuple[Event, ...] = rule.decide(order, command, Situation(now, ids))
     return decided
+
+
+def _time_of(order: Order, now: datetime) -> datetime:
+    """Return the time for an order: it never runs backwards, whatever the clocks of two machines say."""
+    return max(now, order.updated_at)
 
 
 @attrs.frozen
@@ -102,4 +107,5 @@ def allowed(order: Order, *, now: datetime) -> dict[str, Permission]:
     What only the contents of a command can tell, such as a quantity beyond what is left, is not asked:
     that is what `preview` is for.
     """
+    now = _time_of(order, now)
     return {rule.kind: Permission(rule.command, rule.kind, tuple(rule.refusals(order, now))) for rule in RULES.values()}

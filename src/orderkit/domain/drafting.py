@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
 
 import attrs
 
@@ -31,10 +31,16 @@ from orderkit.domain.order import Order
 from orderkit.domain.pricing import OrderDiscount
 from orderkit.domain.rules import Rule, Situation, states
 from orderkit.domain.status import OrderStatus
-from orderkit.errors import Refused
+from orderkit.errors import FieldError, InvalidCommand, Refused
 
 CommandT = TypeVar("CommandT", bound=OrderCommand)
 DRAFT = OrderStatus.DRAFT
+
+EARLIEST_PLACED_AT: Final = datetime(1900, 1, 1, tzinfo=UTC)
+"""No order is older; a date before it is a mistake in the data."""
+
+CLOCK_TOLERANCE: Final = timedelta(days=1)
+"""How far the clock of whoever took the order may be ahead of ours."""
 
 
 class OrderEmpty(Refused):
@@ -77,6 +83,7 @@ def _new_order(
     placed_at: datetime | None,
 ) -> Order:
     now, ids = situation.now, situation.ids
+    _check_times(now, command.expires_at, placed_at)
     currency = currency_of(command.lines, command.charges, command.discounts, command.currency)
     made_of = compose(
         tuple(new_line(line, line.id or ids.new("line")) for line in command.lines),
@@ -110,7 +117,21 @@ def _new_order(
     )
 
 
+def _check_times(now: datetime, expires_at: datetime | None, placed_at: datetime | None = None) -> None:
+    """Refuse an order that would have expired already, or was placed at no time an order can have been."""
+    errors = []
+    if expires_at is not None and expires_at <= now:
+        errors.append(FieldError("expires_at", "expires_in_the_past", "an order expires in the future, or never"))
+    if placed_at is not None and not EARLIEST_PLACED_AT <= placed_at <= now + CLOCK_TOLERANCE:
+        message = f"an order was placed in {EARLIEST_PLACED_AT.year} or later, and not in the future"
+        errors.append(FieldError("placed_at", "placed_at_out_of_range", message))
+    if errors:
+        raise InvalidCommand("the order", tuple(errors))
+
+
 def _place_draft(order: Order, command: PlaceDraft, situation: Situation) -> tuple[Event, ...]:
+    expires_at = command.expires_at or order.expires_at
+    _check_times(situation.now, expires_at)
     placed = attrs.evolve(
         order,
         version=order.version + 1,
@@ -119,7 +140,7 @@ def _place_draft(order: Order, command: PlaceDraft, situation: Situation) -> tup
         number=command.number,
         placed_at=situation.now,
         updated_at=situation.now,
-        expires_at=command.expires_at or order.expires_at,
+        expires_at=expires_at,
     )
     return (OrderPlaced(situation.now, placed),)
 
@@ -177,7 +198,7 @@ def _change_line(order: Order, command: ChangeLine, _situation: Situation) -> tu
     _check_currency(order, command.line.price.currency)
     if order.line(command.line_id) is None:
         raise UnknownItem(command.line_id)
-    changed = new_line(command.line, command.line_id)
+    changed = attrs.evolve(new_line(command.line, command.line_id), id=command.line_id)
     lines = tuple(changed if line.id == command.line_id else line for line in order.lines)
     return command.line_id, attrs.evolve(_items(order), lines=lines)
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, LiteralString, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, JsonValue, StringConstraints
+import attrs
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    JsonValue,
+    StringConstraints,
+)
 from pydantic import ValidationError as PydanticValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from orderkit.errors import FieldError, InvalidCommand
 
@@ -19,11 +29,15 @@ MAX_LABEL_LENGTH = 255
 
 _CODES = {
     "extra_forbidden": "unknown_field",
+    "json_invalid": "not_json",
+    "missing": "field_missing",
     "string_too_long": "text_too_long",
     "string_too_short": "text_too_short",
     "string_pattern_mismatch": "text_has_control_characters",
     "string_unicode": "text_is_not_unicode",
     "timezone_aware": "date_without_zone",
+    "too_long": "too_many_items",
+    "too_short": "too_few_items",
 }
 
 
@@ -45,6 +59,7 @@ else:
 
 
 InputT = TypeVar("InputT", bound="Input")
+MetadataT = TypeVar("MetadataT")
 
 
 class Input(_Base):
@@ -75,13 +90,31 @@ def invalid(subject: str, error: PydanticValidationError) -> InvalidCommand:
     """Translate pydantic's findings: stable codes, dotted paths, and never the value that was given."""
     found = tuple(
         FieldError(
-            field=".".join(str(part) for part in detail["loc"]),
+            field=".".join(map(_told, detail["loc"])),
             code=_CODES.get(detail["type"], detail["type"]),
             message=detail["msg"],
         )
         for detail in error.errors(include_url=False, include_context=False, include_input=False)
     )
     return InvalidCommand(subject, found)
+
+
+def _told(part: str | int) -> str:
+    """Return a part of a path: a name that came from outside may be anything, and is told only if it is a plain one."""
+    return str(part) if isinstance(part, int) or (len(part) <= 64 and part.isprintable()) else "…"
+
+
+@attrs.frozen
+class Telling:
+    """Tell whatever is wrong with a value by one code and message: `Annotated[str, …, Telling(code, message)]`."""
+
+    code: LiteralString
+    message: LiteralString
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(
+            handler(source), custom_error_type=self.code, custom_error_message=self.message
+        )
 
 
 # No NUL (PostgreSQL cannot store it), no other control characters in names, line breaks only in prose.
@@ -95,12 +128,26 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_O
 Prose = Annotated[str, StringConstraints(min_length=1, max_length=10_000, pattern=_PROSE, strict=True)]
 """Text written by a person: at most 10,000 characters, line breaks allowed."""
 
-UtcTime = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("date_out_of_range", "in UTC the time lies before year 1 or after 9999") from None
+
+
+UtcTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A point in time with its zone, kept in UTC."""
 
 
-def _check_metadata(value: object) -> object:
-    """Accept JSON of limited depth and size, exactly as it will be stored."""
+def check_metadata(value: MetadataT) -> MetadataT:
+    """Return JSON of limited depth and size, exactly as it will be stored.
+
+    Raises:
+        PydanticCustomError: It is no such JSON.
+    """
+    if not isinstance(value, dict):
+        raise PydanticCustomError("metadata_not_json", "metadata is a JSON object")
     budget = [MAX_METADATA_CHARACTERS]
     _check_json(value, MAX_METADATA_DEPTH, budget)
     return value
@@ -111,23 +158,24 @@ def _check_json(value: object, depth: int, budget: list[int]) -> None:
         raise PydanticCustomError(
             "metadata_too_deep", "metadata may be nested {d} levels deep", {"d": MAX_METADATA_DEPTH}
         )
+    _spend(8, budget)
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise PydanticCustomError("metadata_not_json", "every key of metadata is text")
             _check_text(key, budget)
             _check_json(item, depth - 1, budget)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, str):
+        _check_text(value, budget)
+    elif isinstance(value, list):
         for item in value:
             _check_json(item, depth - 1, budget)
     else:
-        _check_scalar(value, budget)
+        _check_scalar(value)
 
 
-def _check_scalar(value: object, budget: list[int]) -> None:
-    if isinstance(value, str):
-        _check_text(value, budget)
-    elif isinstance(value, float):
+def _check_scalar(value: object) -> None:
+    if isinstance(value, float):
         if not math.isfinite(value):
             raise PydanticCustomError("metadata_not_json", "JSON has no NaN and no infinity")
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -135,8 +183,6 @@ def _check_scalar(value: object, budget: list[int]) -> None:
             raise PydanticCustomError("metadata_not_json", "integers in metadata have at most 64 bits")
     elif value is not None and not isinstance(value, bool):
         raise PydanticCustomError("metadata_not_json", "metadata is made of JSON values only")
-    budget[0] -= 8
-    _check_budget(budget)
 
 
 def _check_text(value: str, budget: list[int]) -> None:
@@ -148,16 +194,19 @@ def _check_text(value: str, budget: list[int]) -> None:
         raise PydanticCustomError(
             "text_is_not_unicode", "text in metadata is Unicode without lone surrogates"
         ) from None
-    budget[0] -= len(value)
-    _check_budget(budget)
+    _spend(len(value), budget)
 
 
-def _check_budget(budget: list[int]) -> None:
+def _spend(characters: int, budget: list[int]) -> None:
+    budget[0] -= characters
     if budget[0] < 0:
         raise PydanticCustomError(
             "metadata_too_large", "metadata has at most {n} characters", {"n": MAX_METADATA_CHARACTERS}
         )
 
 
-Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_check_metadata)]
-"""The application's own JSON object: nested at most 8 levels, at most 65,536 characters."""
+Metadata = Annotated[dict[str, JsonValue], BeforeValidator(check_metadata)]
+"""The application's own JSON object: nested at most 8 levels, at most 65,536 characters.
+
+Text counts as long as it is, everything else as 8 characters.
+"""

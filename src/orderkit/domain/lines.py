@@ -7,10 +7,18 @@ from decimal import Decimal
 from typing import Annotated, Literal, NamedTuple
 
 import attrs
-from pydantic import Field, GetPydanticSchema, PlainValidator, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetPydanticSchema,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from orderkit.domain.inputs import Input, Metadata, Name
+from orderkit.domain.inputs import Input, Metadata, Name, Telling
 from orderkit.domain.money import Money, UnitPrice, read_decimal, share
 from orderkit.domain.pricing import PricedItem, Tax, TaxRate
 from orderkit.errors import InvalidInput
@@ -85,6 +93,13 @@ class Line(Input):
         units_of(quantity, info.data.get("precision", 0))
         return quantity
 
+    @field_validator("unit_price")
+    @classmethod
+    def _check_price(cls, price: UnitPrice) -> UnitPrice:
+        if price.amount < 0:
+            raise PydanticCustomError("unit_price_negative", "a price is zero or more; a reduction is a discount")
+        return price
+
     @property
     def units(self) -> int:
         """The quantity in units of ten to the power of minus `precision`."""
@@ -119,6 +134,17 @@ class Charge(Input):
         return self
 
 
+Percentage = Annotated[
+    Decimal,
+    Field(gt=0, le=100, decimal_places=6),
+    BeforeValidator(read_decimal),
+    Telling(
+        "invalid_percentage", "a percentage is exact, greater than 0 and at most 100, with at most 6 decimal places"
+    ),
+]
+"""How many of a hundred, exactly: text, an integer or a Decimal, never a float."""
+
+
 class Discount(Input):
     """A reduction, as an amount or a percentage, over some or all of the order.
 
@@ -129,9 +155,7 @@ class Discount(Input):
 
     label: Name = Field(description="What people call it.", examples=["Spring sale"])
     amount: Money | None = Field(default=None, description="A fixed amount, shared over what it applies to.")
-    percent: Annotated[Decimal, Field(gt=0, le=100, decimal_places=6)] | None = Field(
-        default=None, description="A percentage of what is left of what it applies to."
-    )
+    percent: Percentage | None = Field(default=None, description="A percentage of what is left of what it applies to.")
     code: Name | None = Field(default=None, description="The code that was redeemed.", examples=["SPRING10"])
     applies_to: tuple[Name, ...] = Field(default=(), description="Ids of lines or charges; empty means all lines.")
     id: Name | None = Field(default=None, description="The discount's id; minted where absent.")

@@ -6,10 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from orderkit.domain.inputs import Input, Name, Prose
+from orderkit.domain.inputs import Input, Name, Prose, Telling
 
-Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$", strict=True)]
+Country = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z]{2}$", strict=True),
+    Telling("invalid_country", "a country is two capital letters of ISO 3166-1, such as 'GB'"),
+]
 """A country as two capital letters (ISO 3166-1 alpha-2)."""
+
+Email = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^@\s\x00-\x1F\x7F]+@[^@\s\x00-\x1F\x7F]+$", max_length=320, strict=True),
+    Telling("invalid_email", "an e-mail address has one @ and at most 320 characters, and no spaces"),
+]
+"""An e-mail address, roughly: what is on either side of the @ is for the mail server to judge."""
 
 AddressSlot = Literal["billing_address", "shipping_address"]
 """The addresses an order refers to."""
@@ -36,10 +47,7 @@ class Address(Input):
 class Contact(Input):
     """How the buyer is reached, customer or guest."""
 
-    email: (
-        Annotated[str, StringConstraints(pattern=r"^[^@\s\x00-\x1F]+@[^@\s\x00-\x1F]+$", max_length=320, strict=True)]
-        | None
-    ) = Field(default=None, description="E-mail address.", examples=["ada@example.org"], repr=False)
+    email: Email | None = Field(default=None, description="E-mail address.", examples=["ada@example.org"], repr=False)
     phone: Name | None = Field(default=None, description="Telephone in international form.", repr=False)
     name: Name | None = Field(default=None, description="What to call them.", repr=False)
     locale: Name | None = Field(default=None, description="BCP 47 language tag.", examples=["en-GB"])

@@ -77,7 +77,7 @@ def keyed_request(
     Raises:
         InvalidKey: The key is malformed.
     """
-    if not _key_pattern.fullmatch(key):
+    if not isinstance(key, str) or not _key_pattern.fullmatch(key):
         raise InvalidKey(
             f"An idempotency key has 1 to {MAX_KEY_LENGTH} printable ASCII characters; nothing was changed."
         )

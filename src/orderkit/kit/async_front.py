@@ -127,8 +127,8 @@ class AsyncOrderKit:
     async def run(self, work: Callable[[Transaction], T]) -> T:
         """Run a plain function whose commands are written by one commit, again where a race is lost.
 
-        The function is synchronous, as every script is, and never blocks the event loop. It may run more
-        than once: it does nothing outside but through what it is given.
+        The function is synchronous, as every script is, and its calls wait for the database without blocking
+        the event loop. It may run more than once: it does nothing outside but through what it is given.
         """
         from orderkit.kit.front import Transaction
         from orderkit.kit.runners import UnitRunner

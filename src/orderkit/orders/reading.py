@@ -16,7 +16,7 @@ from orderkit.domain.explain import Explanation, explain
 from orderkit.domain.order import Order
 from orderkit.domain.parties import Address, Contact, NoteText
 from orderkit.errors import InvalidQuery, NotFound, OrderNotFound
-from orderkit.orders.scripts import OrderScript, OrderUnit
+from orderkit.orders.scripts import OrderScript, OrderUnit, check_order_id
 from orderkit.orders.tables import EventRow, PersonalRow
 
 
@@ -61,15 +61,14 @@ class PersonalData:
 
 def get(order_id: str) -> OrderScript:
     """Return the script that reads an order."""
+    check_order_id(order_id)
     return lambda unit: unit.get(order_id)
 
 
 def as_of(order_id: str, *, version: int | None = None, time: datetime | None = None) -> OrderScript:
     """Return the script that rebuilds an order as it was at a version or a time."""
-    if (version is None) == (time is None):
-        raise InvalidQuery("An order is rebuilt as of either a version or a time.")
-    if time is not None and time.tzinfo is None:
-        raise InvalidQuery("A time needs its zone; nothing was read.")
+    check_order_id(order_id)
+    _check_moment(version, time)
 
     def script(unit: OrderUnit) -> Order:
         rows = unit.storage.history(unit.tenant, order_id, version=version, time=time)
@@ -81,8 +80,21 @@ def as_of(order_id: str, *, version: int | None = None, time: datetime | None = 
     return script
 
 
+def _check_moment(version: int | None, time: datetime | None) -> None:
+    if (version is None) == (time is None):
+        raise InvalidQuery("An order is rebuilt as of either a version or a time; nothing was read.")
+    if version is not None and (type(version) is not int or not 1 <= version <= _MAX_VERSION):
+        raise InvalidQuery("The versions of an order are integers from 1; nothing was read.")
+    if time is not None and (not isinstance(time, datetime) or time.utcoffset() is None):
+        raise InvalidQuery("A time needs its zone; nothing was read.")
+
+
+_MAX_VERSION = 2**31 - 1
+
+
 def history(order_id: str) -> Callable[[OrderUnit], tuple[RecordedEvent, ...]]:
     """Return the script that reads every event of an order."""
+    check_order_id(order_id)
 
     def script(unit: OrderUnit) -> tuple[RecordedEvent, ...]:
         rows = unit.storage.history(unit.tenant, order_id)
@@ -102,6 +114,7 @@ def _event(row: EventRow) -> Event:
 
 def personal(order_id: str) -> Callable[[OrderUnit], Mapping[str, PersonalData]]:
     """Return the script that reads the personal data of an order, by reference."""
+    check_order_id(order_id)
 
     def script(unit: OrderUnit) -> Mapping[str, PersonalData]:
         rows = unit.storage.personal(unit.tenant, order_id)
@@ -126,9 +139,13 @@ def _personal_value(row: PersonalRow) -> Address | Contact | NoteText | None:
 
 def preview_of(order_id: str | None, command: OrderCommand) -> Callable[[OrderUnit], Preview]:
     """Return the script that tells what a command would do."""
+    if order_id is not None:
+        check_order_id(order_id)
+    elif not isinstance(command, CreateDraft | PlaceOrder):
+        raise InvalidQuery("This command acts on an order that exists: say which; nothing was read.")
 
     def script(unit: OrderUnit) -> Preview:
-        order = None if order_id is None or isinstance(command, CreateDraft | PlaceOrder) else unit.get(order_id)
+        order = None if order_id is None else unit.get(order_id)
         return preview(order, command, now=unit.now, ids=unit.ids)
 
     return script
@@ -136,14 +153,16 @@ def preview_of(order_id: str | None, command: OrderCommand) -> Callable[[OrderUn
 
 def allowed_for(order_id: str) -> Callable[[OrderUnit], Mapping[str, Permission]]:
     """Return the script that asks every rule what it says of an order."""
-    return lambda unit: allowed(unit.get(order_id), now=unit.now)
+    script = get(order_id)
+    return lambda unit: allowed(script(unit), now=unit.now)
 
 
 def explain_order(order_id: str) -> Callable[[OrderUnit], Explanation]:
     """Return the script that tells where an order's total comes from."""
+    read = get(order_id)
 
     def script(unit: OrderUnit) -> Explanation:
-        order = unit.get(order_id)
+        order = read(unit)
         return explain(order.lines, order.charges, order.adjustments, rules=order.rules, currency=order.currency)
 
     return script

@@ -6,24 +6,25 @@ does no I/O but through its unit of work.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
 
 import attrs
 
 from orderkit.domain.codec import decode_event
-from orderkit.domain.commands import AddLine, CreateDraft, OrderCommand, PlaceDraft, PlaceOrder, kind_of
+from orderkit.domain.commands import ORDER_ID, CreateDraft, OrderCommand, PlaceOrder, kind_of
 from orderkit.domain.decisions import decide
+from orderkit.domain.events import Event, OrderPlaced
 from orderkit.domain.evolution import replay
 from orderkit.domain.numbers import OrderNumbers, RandomNumbers
 from orderkit.domain.order import Order
 from orderkit.errors import (
-    AlreadyExists,
     Conflict,
     FieldError,
     InvalidCommand,
     InvalidInput,
+    InvalidKey,
     OrderNotFound,
     Refused,
     VersionConflict,
@@ -32,9 +33,9 @@ from orderkit.idempotency.keys import DEFAULT_RETENTION, KeyedRequest, keyed_req
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.rows import gather
 from orderkit.unit_of_work.storage import StoredKey
-from orderkit.unit_of_work.unit import KeyTaken, Restart, UnitOfWork
+from orderkit.unit_of_work.unit import KeyTaken, UnitOfWork
 
-CommandT = TypeVar("CommandT", bound=OrderCommand)
+_order_id_pattern = re.compile(ORDER_ID)
 
 OrderUnit = UnitOfWork[OrderStorage]
 OrderScript = Callable[[OrderUnit], Order]
@@ -79,10 +80,10 @@ def create(
 def _create(
     unit: OrderUnit, command: CreateDraft | PlaceOrder, policy: OrderPolicy, request: KeyedRequest | None
 ) -> Order:
-    events = decide(None, _numbered(unit, command, policy), now=unit.now, ids=unit.ids)
+    events = _numbered(unit, decide(None, command, now=unit.now, ids=unit.ids), policy)
     order = replay(events)
     gather(unit, None, order, events, command)
-    _finish(unit, order, request, numbered=_wants_number(command))
+    _finish(unit, order, request)
     return order
 
 
@@ -94,7 +95,12 @@ def execute(
     expected_version: int | None = None,
     idempotency_key: str | None = None,
 ) -> OrderScript:
-    """Return the script that applies a command to an order."""
+    """Return the script that applies a command to an order.
+
+    Raises:
+        InvalidKey: The id is none that an order can have.
+    """
+    check_order_id(order_id)
 
     def script(unit: OrderUnit) -> Order:
         request = _request(unit, kind_of(type(command)), idempotency_key, (order_id, command), policy)
@@ -122,47 +128,53 @@ def execute(
 def _apply(
     unit: OrderUnit, before: Order, command: OrderCommand, policy: OrderPolicy, request: KeyedRequest | None
 ) -> Order:
-    if isinstance(command, AddLine):
-        _check_lines(len(before.lines) + 1, policy)
-    events = decide(before, _numbered(unit, command, policy), now=unit.now, ids=unit.ids)
+    events = _numbered(unit, decide(before, command, now=unit.now, ids=unit.ids), policy)
     after = replay(events, before)
+    if len(after.lines) > len(before.lines):
+        _check_lines(len(after.lines), policy)
     if events:
         gather(unit, before, after, events, command)
     else:
         unit.guard(before)
-    _finish(unit, after, request, numbered=_wants_number(command))
+    _finish(unit, after, request)
     return after
 
 
-def _finish(unit: OrderUnit, order: Order, request: KeyedRequest | None, *, numbered: bool) -> None:
-    """Write what the command gathered, with the claim of its key.
-
-    A number we chose ourselves that turns out to be taken is chosen again; one that was given is not.
-    """
+def _finish(unit: OrderUnit, order: Order, request: KeyedRequest | None) -> None:
+    """Write what the command gathered, with the claim of its key."""
     if request is not None:
         unit.claim(request.claim(order, unit.now))
-    try:
-        unit.finish()
-    except AlreadyExists as error:
-        if numbered and error.what == "number" and not unit.storage.in_transaction:
-            raise Restart(transaction=False) from error
-        raise
+    unit.finish()
 
 
-def _numbered(unit: OrderUnit, command: CommandT, policy: OrderPolicy) -> CommandT:
-    """Return the command with an order number, where it takes one and has none."""
-    if not _wants_number(command):
-        return command
+def _numbered(unit: OrderUnit, events: tuple[Event, ...], policy: OrderPolicy) -> tuple[Event, ...]:
+    """Give an order that is placed its number, where it has none of its own.
+
+    Once everything else is decided: a refused command takes no number, which would leave a gap.
+    """
 
     def count() -> int:
         unit.require_transaction()
         return unit.storage.next_number(unit.tenant)
 
-    return command.model_copy(update={"number": policy.numbers.assign(count)})
+    def numbered(event: Event) -> Event:
+        if not isinstance(event, OrderPlaced) or event.order.number is not None:
+            return event
+        number = policy.numbers.assign(count)
+        unit.chosen.add(number)
+        return attrs.evolve(event, order=attrs.evolve(event.order, number=number))
+
+    return tuple(numbered(event) for event in events)
 
 
-def _wants_number(command: OrderCommand) -> bool:
-    return isinstance(command, PlaceOrder | PlaceDraft) and command.number is None
+def check_order_id(order_id: str) -> None:
+    """Refuse what cannot be the id of an order, before a database has to.
+
+    Raises:
+        InvalidKey: It cannot.
+    """
+    if not isinstance(order_id, str) or not _order_id_pattern.fullmatch(order_id):
+        raise InvalidKey("The id of an order has 1 to 64 letters, digits and '_.:-'; nothing was read or changed.")
 
 
 def _check_lines(count: int, policy: OrderPolicy) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import attrs
 import msgspec
@@ -21,6 +21,11 @@ from orderkit.orders.scripts import OrderUnit
 from orderkit.unit_of_work.changes import Value
 
 MAX_PAGE = 500
+MAX_LABELS = 20
+"""How many tags, external references or metadata values one search asks for at most."""
+
+Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
+"""An integer as metadata has it."""
 
 Sort = Literal[
     "created_at",
@@ -54,10 +59,14 @@ class OrderFilter(Input):
     guest: StrictBool | None = Field(default=None, description="Whether it has no customer.")
     sku: Name | None = Field(default=None, description="Has a line with this SKU.")
     number: Name | None = Field(default=None, description="Its number.")
-    external_references: dict[Name, Name] = Field(default={}, description="Has these ids in these systems.")
-    tags: tuple[Name, ...] = Field(default=(), description="Has all of these tags.")
-    metadata: dict[Name, Name | StrictBool | StrictInt] = Field(
-        default={}, description="Has these values under these names at the top level of its metadata."
+    external_references: dict[Name, Name] = Field(
+        default={}, max_length=MAX_LABELS, description="Has these ids in these systems."
+    )
+    tags: tuple[Name, ...] = Field(default=(), max_length=MAX_LABELS, description="Has all of these tags.")
+    metadata: dict[Name, Name | StrictBool | Integer] = Field(
+        default={},
+        max_length=MAX_LABELS,
+        description="Has these values under these names at the top level of its metadata.",
     )
     placed_from: UtcTime | None = Field(default=None, description="Placed at or after.")
     placed_until: UtcTime | None = Field(default=None, description="Placed before.")

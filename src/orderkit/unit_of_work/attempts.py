@@ -97,7 +97,7 @@ class Attempts:
         except AGAIN as error:
             raise _final(error) from error
 
-    def after(self, error: Exception) -> float:
+    def after(self, error: BaseException) -> float:
         """Return the seconds to wait before the next attempt.
 
         Raises:
@@ -127,13 +127,13 @@ class Attempts:
         return 0.0
 
 
-def _worth_another(error: Exception) -> bool:
+def _worth_another(error: BaseException) -> bool:
     if isinstance(error, VersionConflict):
         return not error.stated
     return isinstance(error, StorageBusy | KeyTaken | Restart)
 
 
-def _final(error: Exception) -> Exception:
+def _final(error: BaseException) -> BaseException:
     """Return the error as the caller may see it."""
     if isinstance(error, KeyTaken):
         return IdempotencyInFlight(error.claim.key)

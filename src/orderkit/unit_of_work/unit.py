@@ -10,14 +10,18 @@ import attrs
 from orderkit.clock import IdSource
 from orderkit.domain.codec import ORDER_SCHEMA_VERSION, decode_order
 from orderkit.domain.order import Order
-from orderkit.errors import NewerSchema, OrderNotFound, VersionConflict
+from orderkit.errors import AlreadyExists, NewerSchema, OrderNotFound, VersionConflict
 from orderkit.unit_of_work.changes import ChangeSet, Guard, KeyClaim, KeyReference
-from orderkit.unit_of_work.storage import OrderRecord, Storage, StoredKey
+from orderkit.unit_of_work.storage import OrderRecord, Outcome, Storage, StoredKey
 
 StorageT_co = TypeVar("StorageT_co", bound=Storage, covariant=True)
 
 
-class Restart(Exception):
+# What steers attempts is no `Exception`: an `except Exception` in a function given to `kit.run` must not stop
+# it on its way, or half of a command would be written.
+
+
+class Restart(BaseException):
     """Ask for the script to be run again from its start, since this attempt cannot hold what it wants.
 
     Attributes:
@@ -29,7 +33,7 @@ class Restart(Exception):
         self.transaction = transaction
 
 
-class KeyTaken(Exception):
+class KeyTaken(BaseException):
     """The claimed idempotency key was taken, and nothing was written.
 
     Attributes:
@@ -73,6 +77,9 @@ class UnitOfWork(Generic[StorageT_co]):
         ids: Where new ids come from; the same ones at every attempt.
         locking: Lock what is read: an earlier attempt lost a race.
         deferred: Gather several commands for one commit at the end, rather than writing each.
+
+    Attributes:
+        chosen: Unique values nobody asked for, such as random numbers: where one is taken, another is chosen.
     """
 
     def __init__(
@@ -91,6 +98,7 @@ class UnitOfWork(Generic[StorageT_co]):
         self.now = now
         self.ids = ids
         self.changes = ChangeSet()
+        self.chosen: set[str] = set()
         self._locking = locking
         self._deferred = deferred and not storage.in_transaction
         self._staged: dict[str, Order] = {}
@@ -158,8 +166,12 @@ class UnitOfWork(Generic[StorageT_co]):
 
     @property
     def reads_first(self) -> bool:
-        """Whether a key is looked up before it is claimed: inside a transaction, where a failed claim is dear."""
-        return self.storage.in_transaction
+        """Whether a key is looked up before it is claimed.
+
+        Inside a transaction a failed claim is dear, and while commands are gathered the next one may build on
+        the answer. Otherwise the claim itself finds out, in the one statement that writes.
+        """
+        return self._deferred or self.storage.in_transaction
 
     @property
     def pending(self) -> bool:
@@ -190,7 +202,7 @@ class UnitOfWork(Generic[StorageT_co]):
         changes, self.changes = self.changes, ChangeSet()
         if not changes:
             return
-        outcome = self.storage.commit(changes)
+        outcome = self._commit(changes)
         if outcome.committed:
             if not self._deferred:
                 self._staged.clear()
@@ -202,3 +214,11 @@ class UnitOfWork(Generic[StorageT_co]):
         if changes.claim is None:
             raise AssertionError("a change set without a claim is written if its guards hold")
         raise KeyTaken(changes.claim, outcome.stored)
+
+    def _commit(self, changes: ChangeSet) -> Outcome:
+        try:
+            return self.storage.commit(changes)
+        except AlreadyExists as error:
+            if error.value in self.chosen and not self.storage.in_transaction:
+                raise Restart(transaction=False) from error
+            raise

@@ -77,7 +77,9 @@ class AsyncSqlBackend:
                 return work(storage)
 
         with self._bridge.dedicated() if self._backend.alone else nullcontext(self._bridge) as bridge:
-            return await bridge.run(run, WorkState(lambda: any(storage.phase is Phase.COMMITTING for storage in current)))
+            return await bridge.run(
+                run, WorkState(lambda: any(storage.phase is Phase.COMMITTING for storage in current))
+            )
 
     async def create_schema(self) -> None:
         """Create the tables and indexes that are not there yet."""

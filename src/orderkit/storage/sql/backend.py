@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import cast
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,7 +14,6 @@ from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 from orderkit.errors import OrderKitError, StorageBusy
 from orderkit.storage.sql.brackets import Autocommit, Savepoint, Transaction, take
 from orderkit.storage.sql.databases import dialect_for
-from orderkit.storage.sql.execution import DriverCursor, DriverExecutor
 from orderkit.storage.sql.failures import Phase, failure
 from orderkit.storage.sql.forking import keep_for_good, renew_after_fork
 from orderkit.storage.sql.locks import WriteLock, write_lock
@@ -48,7 +46,8 @@ class SqlBackend:
         self._busy_timeout = busy_timeout
         self._owned = owned
         self.alone = isinstance(engine.pool, StaticPool)
-        self._lock = _lock_of(engine)
+        self._write_lock = _write_lock_of(engine)
+        self._turns = WriteLock()
         renew_after_fork(self)
 
     def renew(self) -> None:
@@ -61,8 +60,8 @@ class SqlBackend:
         """Open a storage for the length of a block; with `transaction`, of one transaction."""
         with self._turn():
             connection = self._checkout()
-            executor = DriverExecutor(cast("DriverCursor", connection.cursor()))
-            around = Transaction(executor, self._dialect.begin, None if self.alone else self._lock, self._busy_timeout)
+            executor = self._dialect.executor(connection)
+            around = Transaction(executor, self._dialect.begin, self._write_lock, self._busy_timeout)
             inner = Savepoint(executor) if transaction else Autocommit() if self._dialect.one_statement else around
             storage = SqlStorage(executor, self._dialect, inner, in_transaction=transaction)
             try:
@@ -92,14 +91,12 @@ class SqlBackend:
             metadata.create_all(connection)
 
     def _create_on_sqlite(self) -> None:
-        take(self._lock, self._busy_timeout)
-        try:
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql(self._dialect.begin)
-                metadata.create_all(connection)
-                connection.commit()
-        finally:
-            self._lock.release()
+        lock = self._write_lock or self._turns
+        # The connection first, as everywhere: whoever holds the lock must not wait for one.
+        with self._engine.connect() as connection, _held(lock, self._busy_timeout):
+            connection.exec_driver_sql(self._dialect.begin)
+            metadata.create_all(connection)
+            connection.commit()
 
     def close(self) -> None:
         """Release every connection, if the engine is this backend's own. Closing twice is harmless."""
@@ -108,7 +105,7 @@ class SqlBackend:
 
     def _turn(self) -> AbstractContextManager[None]:
         """Wait for one's turn on the single connection of a database in memory."""
-        return _held(self._lock, self._busy_timeout) if self.alone else nullcontext()
+        return _held(self._turns, self._busy_timeout) if self.alone else nullcontext()
 
     def _checkout(self) -> PoolProxiedConnection:
         try:
@@ -143,11 +140,11 @@ class SqlBackend:
         return failure(self._dialect.fault(error), Phase.CONNECTING)
 
 
-def _lock_of(engine: Engine) -> WriteLock:
-    """Return the lock of the engine's database file; one of its own for a database in memory."""
+def _write_lock_of(engine: Engine) -> WriteLock | None:
+    """Return the lock of the engine's database file; None where the database's own locks are all there is."""
     database = engine.url.database
     if engine.dialect.name != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
-        return WriteLock()
+        return None
     return write_lock(database)
 
 

@@ -126,9 +126,7 @@ class Threads:
             executor.shutdown(wait=False)
 
 
-async def _settled(
-    future: asyncio.Future[T], cancel: Callable[[], object], state: WorkState, patience: float
-) -> T:
+async def _settled(future: asyncio.Future[T], cancel: Callable[[], object], state: WorkState, patience: float) -> T:
     """Wait until the work is over, and only then let a cancellation of the caller through."""
     try:
         await asyncio.wait((future,))

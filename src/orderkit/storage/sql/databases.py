@@ -23,7 +23,7 @@ def dialect_for(database: str, driver: str, schema: str | None) -> Dialect:
     if schema is not None and not _IDENTIFIER.fullmatch(schema):
         raise ConfigurationError("The schema's name must be letters, digits and underscores, at most 63.")
     if database == "postgresql":
-        return Postgresql(numbered=driver == "asyncpg", schema=None if schema is None else f'"{schema}"')
+        return Postgresql(driver, schema=None if schema is None else f'"{schema}"')
     if database == "sqlite" and schema is None:
         return Sqlite()
     if database == "sqlite":

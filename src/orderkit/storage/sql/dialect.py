@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from sqlalchemy.pool import PoolProxiedConnection
+
 from orderkit.storage.sql.execution import Executor
 from orderkit.storage.sql.tables import PREFIX, metadata
 from orderkit.unit_of_work.changes import ChangeSet, Table, Value
@@ -42,6 +44,10 @@ class Fault(NamedTuple):
 
 class Dialect(Protocol):
     """Speak one database's SQL in one driver's placeholder style."""
+
+    def executor(self, connection: PoolProxiedConnection) -> Executor:
+        """Return what runs statements on a pooled connection."""
+        ...
 
     @property
     def begin(self) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
+
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import await_only
 
 Parameter = object
 """What a driver takes: a value of a row, or a list of them for a PostgreSQL array."""
@@ -48,3 +51,39 @@ class DriverExecutor:
     def execute_many(self, sql: str, rows: Sequence[Sequence[Parameter]]) -> None:
         """Run a statement that returns nothing once for each row of parameters."""
         self._cursor.executemany(sql, rows)
+
+
+class AwaitingExecutor:
+    """Run statements on an asynchronous cursor of psycopg, from inside SQLAlchemy's greenlet."""
+
+    # A cursor of a driver that may not be installed: its type cannot be named here.
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def execute(self, sql: str, parameters: Sequence[Parameter] = ()) -> Rows:
+        """Run a statement and return all its rows; none if it has none to return."""
+        return await_only(self._execute(sql, parameters))
+
+    async def _execute(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
+        await self._cursor.execute(sql, parameters)
+        return cast("Rows", await self._cursor.fetchall()) if self._cursor.description else ()
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Parameter]]) -> None:
+        """Run a statement that returns nothing once for each row of parameters."""
+        await_only(self._cursor.executemany(sql, rows))
+
+
+def executor_of(connection: PoolProxiedConnection, driver: str) -> Executor:
+    """Return an executor for a pooled connection.
+
+    psycopg is used through its raw cursors, which take `$1`, `$2`, … as the server does: it caches no
+    statement of more than 50 parameters in its own style, and would split the text anew at each call.
+    """
+    if driver != "psycopg":
+        return DriverExecutor(cast("DriverCursor", connection.cursor()))
+    from psycopg import AsyncConnection, AsyncRawCursor, RawCursor
+
+    raw: Any = connection.driver_connection
+    if isinstance(raw, AsyncConnection):
+        return AwaitingExecutor(AsyncRawCursor(raw))
+    return DriverExecutor(cast("DriverCursor", RawCursor(raw)))

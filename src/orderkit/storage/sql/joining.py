@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
 
@@ -11,7 +11,7 @@ from orderkit.errors import ConfigurationError, OrderKitError
 from orderkit.storage.sql.brackets import Savepoint
 from orderkit.storage.sql.databases import dialect_for
 from orderkit.storage.sql.dialect import Dialect
-from orderkit.storage.sql.execution import DriverCursor, DriverExecutor
+from orderkit.storage.sql.execution import Executor
 from orderkit.storage.sql.failures import Phase, failure
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.unit_of_work.storage import Caller
@@ -50,14 +50,14 @@ def join(session: Session | Connection, *, schema: str | None = None) -> SqlStor
     return SqlStorage(executor, dialect, Savepoint(executor), in_transaction=True)
 
 
-def _begun(connection: Connection, dialect: Dialect) -> DriverExecutor:
+def _begun(connection: Connection, dialect: Dialect) -> Executor:
     """Return an executor inside the connection's transaction, begun here if it has not been."""
     if not connection.in_transaction():
         connection.begin()
     pooled = connection.connection
     if dialect.one_statement and getattr(pooled.dbapi_connection, "autocommit", False) is True:
         raise ConfigurationError("The connection is in autocommit mode, so that there is no transaction to join.")
-    executor = DriverExecutor(cast("DriverCursor", pooled.cursor()))
+    executor = dialect.executor(pooled)
     if not dialect.one_statement and not getattr(pooled.driver_connection, "in_transaction", True):
         # The driver begins only before the first write, and the release of a savepoint outside a transaction
         # would commit.

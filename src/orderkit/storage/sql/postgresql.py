@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import cast
 
 import attrs
+from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
-from orderkit.storage.sql.execution import Executor, Parameter
+from orderkit.storage.sql.execution import Executor, Parameter, executor_of
 from orderkit.storage.sql.records import KEY_COLUMNS, KEY_JOIN, KEY_MATCH, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Row, Table, Value
@@ -76,11 +77,11 @@ class Postgresql:
     """Speak PostgreSQL.
 
     Args:
-        numbered: Placeholders are `$1`, `$2`, …, as asyncpg wants them, and not `%s`.
+        driver: The driver, as SQLAlchemy names it.
         schema: The schema of the tables, quoted; None for the first of the search path.
     """
 
-    numbered: bool
+    driver: str
     schema: str | None = None
     _statements: dict[str, str] = attrs.field(factory=dict, init=False)
     _shapes: dict[Shape, str] = attrs.field(factory=dict, init=False)
@@ -89,6 +90,10 @@ class Postgresql:
     one_statement = True
     row_lock = " FOR UPDATE"
     skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def executor(self, connection: PoolProxiedConnection) -> Executor:
+        """Return what runs statements on a pooled connection."""
+        return executor_of(connection, self.driver)
 
     def compile(self, template: str) -> str:
         """Turn a template into a statement, once."""
@@ -101,7 +106,7 @@ class Postgresql:
     def _parameter(self, position: int, kind: str) -> str:
         """Return a placeholder whose type does not depend on the value or on what the driver guesses."""
         dimension = "[]" if kind.endswith("[]") else ""
-        return f"{f'${position}' if self.numbered else '%s'}::{_TYPES[kind.removesuffix('[]')]}{dimension}"
+        return f"${position}::{_TYPES[kind.removesuffix('[]')]}{dimension}"
 
     def encode(self, value: Value) -> Value:
         """Return the value: the drivers know its type."""

@@ -160,6 +160,6 @@ def _text(value: str) -> str:
     Raises:
         InvalidQuery: It has a NUL character or half a surrogate pair.
     """
-    if "\0" in value or not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    if "\0" in value or (not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)):
         raise InvalidQuery("A text searched for holds a character that no database keeps: NUL or a lone surrogate.")
     return value

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import attrs
+from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
-from orderkit.storage.sql.execution import Executor
+from orderkit.storage.sql.execution import Executor, executor_of
 from orderkit.storage.sql.records import READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, KeyClaim, Row, Table, Value
@@ -58,6 +59,10 @@ class Sqlite:
     one_statement = False
     row_lock = ""
     skip_locked = ""
+
+    def executor(self, connection: PoolProxiedConnection) -> Executor:
+        """Return what runs statements on a pooled connection."""
+        return executor_of(connection, "pysqlite")
 
     def compile(self, template: str) -> str:
         """Turn a template into a statement, once."""

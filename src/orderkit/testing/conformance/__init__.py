@@ -53,7 +53,8 @@ Example:
     ```
 
 Beyond the words of the contracts, the suite holds a storage to this: text is compared and sorted by code
-point, None in `Among` finds null, and walking backwards from nowhere starts at the end of the list.
+point, metadata is the same JSON but not always the same text, and walking backwards from nowhere starts at
+the end of the list.
 """
 
 from __future__ import annotations
@@ -68,11 +69,11 @@ pytest.register_assert_rewrite(
     )
 )
 
-from orderkit.testing.conformance.base import FullStorage, ReadRows  # noqa: E402 - see above
+from orderkit.testing.conformance.base import ReadRows  # noqa: E402 - see above
 from orderkit.testing.conformance.blocking import Blocking  # noqa: E402 - see above
 from orderkit.testing.conformance.storages import (  # noqa: E402 - see above
     AsyncStorageConformance,
     StorageConformance,
 )
 
-__all__ = ["AsyncStorageConformance", "Blocking", "FullStorage", "ReadRows", "StorageConformance"]
+__all__ = ["AsyncStorageConformance", "Blocking", "ReadRows", "StorageConformance"]

@@ -7,23 +7,18 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
 import pytest
 
 from orderkit.errors import StorageBusy, VersionConflict
-from orderkit.idempotency.ports import KeyStorage
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.tables import ORDERS, OrderRow
 from orderkit.unit_of_work.changes import ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
 from orderkit.unit_of_work.storage import Backend, OrderRecord, Outcome, Reading
 
 T = TypeVar("T")
-
-
-class FullStorage(OrderStorage, KeyStorage, Protocol):
-    """A storage for everything orderkit does."""
 
 
 ReadRows = Callable[[Table, str], Iterable[Sequence[Value]]]
@@ -34,7 +29,7 @@ class StorageChecks:
     """Declare the fixtures that a subclass supplies."""
 
     @pytest.fixture
-    def backend(self) -> Backend[FullStorage]:
+    def backend(self) -> Backend[OrderStorage]:
         """Return the backend to be checked, its schema created."""
         raise NotImplementedError(f"{type(self).__name__} needs a fixture `backend`: see orderkit.testing.conformance")
 
@@ -125,18 +120,18 @@ def key_of(table: Table, row: Row) -> Row:
     return tuple(row[table.columns.index(column)] for column in table.key)
 
 
-def commit(backend: Backend[FullStorage], changes: ChangeSet) -> Outcome:
+def commit(backend: Backend[OrderStorage], changes: ChangeSet) -> Outcome:
     """Commit a change set in a block of its own."""
     with backend.connect() as storage:
         return storage.commit(changes)
 
 
-def read(backend: Backend[FullStorage], order: OrderRow) -> OrderRecord | None:
+def read(backend: Backend[OrderStorage], order: OrderRow) -> OrderRecord | None:
     """Read an order in a block of its own."""
     return look(backend, order).order
 
 
-def look(backend: Backend[FullStorage], order: OrderRow, key: KeyReference | None = None) -> Reading:
+def look(backend: Backend[OrderStorage], order: OrderRow, key: KeyReference | None = None) -> Reading:
     """Read an order and a key in a block of its own."""
     with backend.connect() as storage:
         return storage.read(order.tenant, order.id, key=key)

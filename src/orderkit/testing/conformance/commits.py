@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orderkit.errors import AlreadyExists, Conflict, StorageError
+from orderkit.orders.ports import OrderStorage
 from orderkit.orders.tables import EVENTS, ORDERS, PERSONAL, EventRow, OrderRow, PersonalRow
 from orderkit.testing.conformance.base import (
-    FullStorage,
     ReadRows,
     StorageChecks,
     assert_record,
@@ -56,13 +56,13 @@ one_and_many = pytest.mark.parametrize("count", [1, 2, 150])
 class CommitChecks(StorageChecks):
     """What is written is kept, all of it or nothing."""
 
-    def test_creating_the_schema_again_changes_nothing(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_creating_the_schema_again_changes_nothing(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         commit(backend, placing(order))
         backend.create_schema()
         assert_record(read(backend, order), order)
 
-    def test_every_column_of_every_table_is_kept(self, backend: Backend[FullStorage], rows: ReadRows) -> None:
+    def test_every_column_of_every_table_is_kept(self, backend: Backend[OrderStorage], rows: ReadRows) -> None:
         @A_FEW
         @given(st.data())
         def check(data: st.DataObject) -> None:
@@ -75,7 +75,7 @@ class CommitChecks(StorageChecks):
 
         check()
 
-    def test_a_megabyte_of_text_is_kept(self, backend: Backend[FullStorage], rows: ReadRows, tenant: str) -> None:
+    def test_a_megabyte_of_text_is_kept(self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str) -> None:
         text = f'{{"text": "{MEGABYTE}"}}'
         order = order_row(tenant)._replace(document=text, metadata=text)
         written: dict[Table, list[Row]] = {
@@ -89,7 +89,7 @@ class CommitChecks(StorageChecks):
     @by_table
     @one_and_many
     def test_rows_are_inserted(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str, kind: Kind, count: int
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str, kind: Kind, count: int
     ) -> None:
         written = inserted(backend, tenant, kind, count)
         assert_rows(rows, kind.table, tenant, written)
@@ -97,7 +97,7 @@ class CommitChecks(StorageChecks):
     @by_table
     @one_and_many
     def test_rows_are_upserted(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str, kind: Kind, count: int
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str, kind: Kind, count: int
     ) -> None:
         old = inserted(backend, tenant, kind, count + 1)
         changed, new = kind.rewritten(old[:count]), kind.rows(tenant, count, first=1000)
@@ -107,7 +107,7 @@ class CommitChecks(StorageChecks):
     @pytest.mark.parametrize("kind", CHANGEABLE, ids=lambda kind: kind.table.name)
     @one_and_many
     def test_rows_are_updated(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str, kind: Kind, count: int
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str, kind: Kind, count: int
     ) -> None:
         old = inserted(backend, tenant, kind, count + 1)
         changed = kind.rewritten(old[:count])
@@ -117,7 +117,7 @@ class CommitChecks(StorageChecks):
     @by_table
     @one_and_many
     def test_rows_are_deleted(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str, kind: Kind, count: int
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str, kind: Kind, count: int
     ) -> None:
         old = inserted(backend, tenant, kind, count + 1)
         changes = ChangeSet()
@@ -125,7 +125,7 @@ class CommitChecks(StorageChecks):
         assert commit(backend, changes) == WRITTEN
         assert_rows(rows, kind.table, tenant, old[count:])
 
-    def test_everything_goes_in_at_once(self, backend: Backend[FullStorage], rows: ReadRows, tenant: str) -> None:
+    def test_everything_goes_in_at_once(self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str) -> None:
         old, other, gone = (order_row(tenant, f"order_{n}") for n in (1, 2, 3))
         kept = {kind: kind.rows(tenant, 4) for kind in KINDS[1:]}
         before = {kind.table: rows_before[:3] for kind, rows_before in kept.items()}
@@ -150,14 +150,14 @@ class CommitChecks(StorageChecks):
 class GuardChecks(StorageChecks):
     """A change set is written if every guarded order is at its version, and not otherwise."""
 
-    def test_a_guard_that_holds_lets_the_change_through(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_guard_that_holds_lets_the_change_through(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         commit(backend, placing(order))
         assert commit(backend, moving(order)) == WRITTEN
         assert_record(read(backend, order), moved(order))
 
     @pytest.mark.parametrize("version", [0, 1, 3, 2**31 - 2])
-    def test_a_stale_guard_stops_everything(self, backend: Backend[FullStorage], tenant: str, version: int) -> None:
+    def test_a_stale_guard_stops_everything(self, backend: Backend[OrderStorage], tenant: str, version: int) -> None:
         order, new = order_row(tenant, version=2), order_row(tenant, "order_2")
         commit(backend, placing(order))
         changes = moving(order._replace(version=version))
@@ -168,14 +168,14 @@ class GuardChecks(StorageChecks):
 
     @pytest.mark.parametrize("version", [0, 1])
     def test_an_absent_order_is_at_no_version(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str, version: int
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str, version: int
     ) -> None:
         changes = placing(order_row(tenant))
         changes.guards.append(Guard(tenant, "order_absent", version))
         assert commit(backend, changes)[:2] == STALE
         assert_rows(rows, ORDERS, tenant, [])
 
-    def test_an_order_can_be_guarded_without_being_changed(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_an_order_can_be_guarded_without_being_changed(self, backend: Backend[OrderStorage], tenant: str) -> None:
         pinned, order = order_row(tenant, "order_pinned"), order_row(tenant)
         commit(backend, placing(pinned, order))
         only_guard = ChangeSet(guards=[guard_of(pinned)])
@@ -188,7 +188,7 @@ class GuardChecks(StorageChecks):
 
     @pytest.mark.parametrize("stale", [0, 1, 2])
     def test_one_stale_guard_of_several_stops_all(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str, stale: int
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str, stale: int
     ) -> None:
         orders = [order_row(tenant, f"order_{n}") for n in (3, 1, 2)]
         commit(backend, placing(*orders))
@@ -206,7 +206,7 @@ class AllOrNothingChecks(StorageChecks):
     @pytest.mark.parametrize("taken", ["order_id", "number"])
     @pytest.mark.parametrize("among", [1, 3])
     def test_a_taken_id_or_number_is_named(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str, taken: str, among: int
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str, taken: str, among: int
     ) -> None:
         first = order_row(tenant)
         commit(backend, placing(first))
@@ -219,7 +219,7 @@ class AllOrNothingChecks(StorageChecks):
         assert_rows(rows, ORDERS, tenant, [first])
 
     def test_a_number_is_taken_by_a_change_as_well(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
     ) -> None:
         placed, draft = order_row(tenant), order_row(tenant, "order_draft")._replace(number=None)
         commit(backend, placing(placed, draft))
@@ -231,13 +231,13 @@ class AllOrNothingChecks(StorageChecks):
         assert_rows(rows, ORDERS, tenant, [placed, draft])
 
     def test_orders_without_a_number_are_not_in_each_others_way(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
     ) -> None:
         drafts = [order_row(tenant, f"order_{n}")._replace(number=None) for n in range(3)]
         assert commit(backend, placing(*drafts)) == WRITTEN
         assert_rows(rows, ORDERS, tenant, drafts)
 
-    def test_a_number_that_was_given_up_is_free(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_number_that_was_given_up_is_free(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         commit(backend, placing(order))
         changes = ChangeSet()
@@ -247,7 +247,7 @@ class AllOrNothingChecks(StorageChecks):
 
     @pytest.mark.parametrize("kind", KINDS[1:], ids=lambda kind: kind.table.name)
     def test_a_taken_key_in_the_last_table_leaves_nothing(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str, kind: Kind
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str, kind: Kind
     ) -> None:
         order = order_row(tenant)
         taken = kind.rows(tenant, 1)
@@ -262,7 +262,7 @@ class AllOrNothingChecks(StorageChecks):
         assert {table: sorted(map(tuple, rows(table, tenant)), key=repr) for table, _, _ in KINDS} == before
         assert look(backend, order, reference(claim_for(order))).stored is None
 
-    def test_a_commit_stands_whatever_its_block_does_next(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_commit_stands_whatever_its_block_does_next(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order, taken = order_row(tenant), order_row(tenant)._replace(number="another")
         with pytest.raises(ZeroDivisionError), backend.connect() as storage:
             storage.commit(placing(order))
@@ -274,14 +274,14 @@ class AllOrNothingChecks(StorageChecks):
         assert_record(read(backend, order), moved(order))
 
 
-def inserted(backend: Backend[FullStorage], tenant: str, kind: Kind, count: int) -> list[Row]:
+def inserted(backend: Backend[OrderStorage], tenant: str, kind: Kind, count: int) -> list[Row]:
     """Write some rows of a table and return them."""
     written = kind.rows(tenant, count)
     assert commit(backend, ChangeSet(inserts={kind.table: list(written)})) == WRITTEN
     return written
 
 
-def assert_readable(backend: Backend[FullStorage], tenant: str, written: dict[Table, list[Row]]) -> None:
+def assert_readable(backend: Backend[OrderStorage], tenant: str, written: dict[Table, list[Row]]) -> None:
     """Insist that orders, their events and their personal rows are read as they were written."""
     orders = cast("list[OrderRow]", written[ORDERS])
     events = cast("list[EventRow]", written[EVENTS])

@@ -8,11 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from orderkit.orders.ports import Among, HasLabel, HasLine, Search
+from orderkit.orders.ports import Among, HasLabel, HasLine, OrderStorage, Search
 from orderkit.orders.tables import EVENTS, LABELS, ORDERS, PERSONAL, LabelRow
 from orderkit.testing.conformance.base import (
     NOON,
-    FullStorage,
     ReadRows,
     StorageChecks,
     assert_record,
@@ -40,7 +39,7 @@ class HistoryChecks(StorageChecks):
     """Events come by version, up to and including a version or a time."""
 
     @pytest.fixture
-    def storage_with_history(self, backend: Backend[FullStorage], tenant: str) -> Backend[FullStorage]:
+    def storage_with_history(self, backend: Backend[OrderStorage], tenant: str) -> Backend[OrderStorage]:
         """Return a backend with an order of eleven events, written in no order, and one of another order."""
         order = order_row(tenant)
         events = [event_row(order, version) for version in (3, 1, 2, 11, 10, 9, 8, 7, 6, 5, 4)]
@@ -67,7 +66,7 @@ class HistoryChecks(StorageChecks):
     )
     def test_a_history_ends_where_it_is_told(
         self,
-        storage_with_history: Backend[FullStorage],
+        storage_with_history: Backend[OrderStorage],
         tenant: str,
         version: int | None,
         minutes: timedelta | None,
@@ -79,14 +78,14 @@ class HistoryChecks(StorageChecks):
         assert found == [event_row(order_row(tenant), n) for n in range(1, last + 1)]
 
     def test_an_absent_order_has_neither_history_nor_personal_data(
-        self, backend: Backend[FullStorage], tenant: str
+        self, backend: Backend[OrderStorage], tenant: str
     ) -> None:
         with backend.connect() as storage:
             assert storage.read(tenant, "order_absent") == (None, None)
             assert storage.history(tenant, "order_absent") == []
             assert storage.personal(tenant, "order_absent") == []
 
-    def test_erased_personal_data_leaves_a_tombstone(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_erased_personal_data_leaves_a_tombstone(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         kept, erased = personal_row(order, "personal_1"), personal_row(order, "personal_2")
         other = personal_row(order_row(tenant, "order_2"), "personal_3")
@@ -96,11 +95,26 @@ class HistoryChecks(StorageChecks):
         with backend.connect() as storage:
             assert sorted(storage.personal(tenant, order.id)) == [kept, tombstone]
 
+    def test_what_was_deleted_is_found_no_more(self, backend: Backend[OrderStorage], tenant: str) -> None:
+        written = {kind.table: kind.rows(tenant, 1) for kind in KINDS}
+        commit(backend, ChangeSet(inserts=written))
+        keys = {table: [key_of(table, row) for row in rows] for table, rows in written.items()}
+        commit(backend, ChangeSet(deletes=keys))
+        with backend.connect() as storage:
+            assert storage.read(tenant, "order_0001").order is None
+            assert storage.search(Search(tenant, (), "id", descending=False, limit=10)) == []
+            assert storage.history(tenant, "order_0001") == []
+            assert storage.personal(tenant, "order_0001") == []
+        commit(backend, placing(order_row(tenant, "order_0001")))
+        with backend.connect() as storage:
+            for condition in (HasLine("TEA-001"), HasLabel("tag", "season", "winter")):
+                assert storage.search(Search(tenant, (condition,), "id", descending=False, limit=10)) == []
+
 
 class TenancyChecks(StorageChecks):
     """Two tenants may use the same ids, numbers and keys, and never see or touch each other's."""
 
-    def test_everything_may_bear_the_same_names(self, backend: Backend[FullStorage], rows: ReadRows) -> None:
+    def test_everything_may_bear_the_same_names(self, backend: Backend[OrderStorage], rows: ReadRows) -> None:
         tenants = [fresh_tenant(), fresh_tenant()]
         for tenant in tenants:
             claim = claim_for(order_row(tenant))
@@ -113,7 +127,7 @@ class TenancyChecks(StorageChecks):
     @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.table.name)
     @pytest.mark.parametrize("count", [1, 3])
     def test_changes_stay_with_their_tenant(
-        self, backend: Backend[FullStorage], rows: ReadRows, kind: Kind, count: int
+        self, backend: Backend[OrderStorage], rows: ReadRows, kind: Kind, count: int
     ) -> None:
         tenant, neighbour = fresh_tenant(), fresh_tenant()
         for each in (tenant, neighbour):
@@ -129,7 +143,7 @@ class TenancyChecks(StorageChecks):
         assert_rows(rows, kind.table, tenant, kind.rewritten([*updated, *upserted]))
         assert_rows(rows, kind.table, neighbour, kind.rows(neighbour, 3 * count))
 
-    def test_a_neighbours_order_does_not_exist(self, backend: Backend[FullStorage]) -> None:
+    def test_a_neighbours_order_does_not_exist(self, backend: Backend[OrderStorage]) -> None:
         tenant, neighbour = fresh_tenant(), fresh_tenant()
         theirs = order_row(neighbour)
         label = LabelRow(neighbour, "tag", "season", "winter", theirs.id)
@@ -144,7 +158,7 @@ class TenancyChecks(StorageChecks):
             for condition in (Among("id", (theirs.id,)), HasLine("TEA-001"), HasLabel("tag", "season", "winter")):
                 assert storage.search(Search(tenant, (condition,), "id", descending=False, limit=10)) == []
 
-    def test_lines_and_labels_find_their_own_tenants_orders(self, backend: Backend[FullStorage]) -> None:
+    def test_lines_and_labels_find_their_own_tenants_orders(self, backend: Backend[OrderStorage]) -> None:
         tenant, neighbour = fresh_tenant(), fresh_tenant()
         commit(backend, placing(*(order_row(tenant, f"order_{n:04}") for n in (1, 2))))
         for kind in KINDS:
@@ -155,7 +169,7 @@ class TenancyChecks(StorageChecks):
                 theirs = storage.search(Search(neighbour, (condition,), "id", descending=False, limit=10))
                 assert [found.order_id for found in theirs] == ["order_0001", "order_0002"]
 
-    def test_a_guard_looks_at_its_own_tenants_order(self, backend: Backend[FullStorage]) -> None:
+    def test_a_guard_looks_at_its_own_tenants_order(self, backend: Backend[OrderStorage]) -> None:
         tenant, neighbour = fresh_tenant(), fresh_tenant()
         order, theirs = order_row(tenant), moved(order_row(neighbour))
         commit(backend, placing(order))
@@ -164,7 +178,7 @@ class TenancyChecks(StorageChecks):
         assert commit(backend, stale)[:2] == STALE
         assert_record(read(backend, order), order)
 
-    def test_numbers_are_counted_for_each_tenant(self, backend: Backend[FullStorage]) -> None:
+    def test_numbers_are_counted_for_each_tenant(self, backend: Backend[OrderStorage]) -> None:
         tenant, neighbour = fresh_tenant(), fresh_tenant()
         with backend.connect(transaction=True) as storage:
             taken = [storage.next_number(each) for each in (tenant, tenant, neighbour, tenant, neighbour)]

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderkit.errors import AlreadyExists
+from orderkit.orders.ports import OrderStorage
 from orderkit.orders.tables import ORDERS
 from orderkit.testing.conformance.base import (
     LAPSE,
     NOON,
-    FullStorage,
     ReadRows,
     StorageChecks,
     assert_record,
@@ -40,7 +40,7 @@ END = NOON + LAPSE
 LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
 
 
-def stored_key(backend: Backend[FullStorage], key: KeyReference) -> StoredKey | None:
+def stored_key(backend: Backend[OrderStorage], key: KeyReference) -> StoredKey | None:
     """Read the record of a key in a block of its own."""
     with backend.connect() as storage:
         return storage.read_key(key)
@@ -57,14 +57,14 @@ def assert_stored(found: StoredKey | None, claim: KeyClaim) -> StoredKey:
 class ClaimChecks(StorageChecks):
     """A key is claimed once; whoever comes again finds its record and changes nothing."""
 
-    def test_a_free_key_is_claimed(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_free_key_is_claimed(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
         assert stored_key(backend, reference(claim)) is None
         assert commit(backend, placing(order, claim=claim)) == WRITTEN
         assert_record(assert_stored(stored_key(backend, reference(claim)), claim).order, order)
 
-    def test_every_column_of_a_claim_is_kept(self, backend: Backend[FullStorage], rows: ReadRows) -> None:
+    def test_every_column_of_a_claim_is_kept(self, backend: Backend[OrderStorage], rows: ReadRows) -> None:
         @A_FEW
         @given(st.data())
         def check(data: st.DataObject) -> None:
@@ -76,7 +76,7 @@ class ClaimChecks(StorageChecks):
 
         check()
 
-    def test_keys_of_every_length_and_sign_are_kept(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_keys_of_every_length_and_sign_are_kept(self, backend: Backend[OrderStorage], tenant: str) -> None:
         printable = "".join(map(chr, range(0x20, 0x7F)))
         keys = [*printable, printable, printable.swapcase(), "k" * 255, "k" * 254, "k" * 254 + "K"]
         orders = [order_row(tenant, f"order_{n}") for n in range(len(keys))]
@@ -86,7 +86,7 @@ class ClaimChecks(StorageChecks):
             claim = claim_for(order, key)
             assert_stored(stored_key(backend, reference(claim)), claim)
 
-    def test_an_order_and_a_key_are_read_together(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_an_order_and_a_key_are_read_together(self, backend: Backend[OrderStorage], tenant: str) -> None:
         owner, other = order_row(tenant), order_row(tenant, "order_2")
         claim = claim_for(owner)
         free = reference(claim)._replace(key="free")
@@ -104,7 +104,7 @@ class ClaimChecks(StorageChecks):
         assert_record(assert_stored(only_key.stored, claim).order, owner)
 
     @pytest.mark.parametrize("part", [0, 1, 2], ids=KeyReference._fields)
-    def test_a_key_is_another_in_another_scope(self, backend: Backend[FullStorage], tenant: str, part: int) -> None:
+    def test_a_key_is_another_in_another_scope(self, backend: Backend[OrderStorage], tenant: str, part: int) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
         commit(backend, placing(order, claim=claim))
@@ -117,7 +117,7 @@ class ClaimChecks(StorageChecks):
 
     @pytest.mark.parametrize("expired", [False, True])
     def test_a_taken_key_changes_nothing_and_shows_its_record(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str, expired: bool
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str, expired: bool
     ) -> None:
         order = order_row(tenant)
         claim = claim_for(order, expires_at=LONG_AGO if expired else END)
@@ -129,7 +129,7 @@ class ClaimChecks(StorageChecks):
         assert_rows(rows, ORDERS, tenant, [order])
         assert_rows(rows, KEYS, tenant, [claim])
 
-    def test_a_record_shows_its_order_as_that_is_now(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_record_shows_its_order_as_that_is_now(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
         commit(backend, placing(order, claim=claim))
@@ -138,7 +138,7 @@ class ClaimChecks(StorageChecks):
         for found in (stored_key(backend, reference(claim)), repeated.stored):
             assert_record(assert_stored(found, claim).order, moved(order))
 
-    def test_a_stale_guard_does_not_burn_the_key(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_stale_guard_does_not_burn_the_key(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
         commit(backend, placing(order))
@@ -146,7 +146,7 @@ class ClaimChecks(StorageChecks):
         assert stored_key(backend, reference(claim)) is None
         assert commit(backend, moving(order, claim=claim)) == WRITTEN
 
-    def test_a_repeated_change_is_stale_and_its_key_taken(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_repeated_change_is_stale_and_its_key_taken(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         claim = claim_for(moved(order))
         commit(backend, placing(order))
@@ -156,7 +156,7 @@ class ClaimChecks(StorageChecks):
         assert outcome.stored is None or assert_stored(outcome.stored, claim)
         assert_record(read(backend, order), moved(order))
 
-    def test_a_held_guard_does_not_get_round_a_taken_key(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_held_guard_does_not_get_round_a_taken_key(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
         commit(backend, placing(order, claim=claim))
@@ -165,7 +165,9 @@ class ClaimChecks(StorageChecks):
         assert_record(assert_stored(outcome.stored, claim).order, order)
         assert_record(read(backend, order), order)
 
-    def test_what_fails_after_the_claim_does_not_burn_the_key(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_what_fails_after_the_claim_does_not_burn_the_key(
+        self, backend: Backend[OrderStorage], tenant: str
+    ) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
         commit(backend, placing(order))
@@ -179,7 +181,7 @@ class ForgettingChecks(StorageChecks):
 
     @pytest.mark.parametrize("late", [timedelta(0), timedelta(microseconds=1), timedelta(days=400)])
     def test_an_expired_key_is_forgotten_and_free_again(
-        self, backend: Backend[FullStorage], tenant: str, late: timedelta
+        self, backend: Backend[OrderStorage], tenant: str, late: timedelta
     ) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
@@ -190,7 +192,7 @@ class ForgettingChecks(StorageChecks):
         assert commit(backend, moving(order, claim=claim)) == WRITTEN
         assert_record(read(backend, order), moved(order))
 
-    def test_a_key_that_has_not_expired_stays(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_key_that_has_not_expired_stays(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
         commit(backend, placing(order, claim=claim))
@@ -199,7 +201,7 @@ class ForgettingChecks(StorageChecks):
         assert_stored(stored_key(backend, reference(claim)), claim)
 
     def test_only_the_key_that_was_named_is_forgotten(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
     ) -> None:
         claim, other = (claim_for(order_row(tenant), key) for key in ("key-1", "key-2"))
         elsewhere = claim._replace(tenant=fresh_tenant())
@@ -211,11 +213,10 @@ class ForgettingChecks(StorageChecks):
         assert_rows(rows, KEYS, tenant, [other])
         assert_rows(rows, KEYS, elsewhere.tenant, [elsewhere])
 
-    def test_expired_keys_are_forgotten_in_batches(self, backend: Backend[FullStorage], rows: ReadRows) -> None:
+    def test_expired_keys_are_forgotten_in_batches(self, backend: Backend[OrderStorage], rows: ReadRows) -> None:
         here, there = fresh_tenant(), fresh_tenant()
         with backend.connect() as storage:
-            while storage.forget_expired_keys(LONG_AGO, 1000):
-                pass
+            storage.forget_expired_keys(LONG_AGO, 1_000_000)
         expired = [
             claim_for(order_row(tenant), f"expired-{n}", expires_at=LONG_AGO - timedelta(seconds=n))
             for n, tenant in enumerate([here, there, here, there, here])

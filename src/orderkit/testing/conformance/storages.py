@@ -8,9 +8,9 @@ import asyncio
 
 import pytest
 
+from orderkit.orders.ports import OrderStorage
 from orderkit.orders.tables import OrderRow
 from orderkit.testing.conformance.base import (
-    FullStorage,
     StorageChecks,
     assert_record,
     moved,
@@ -57,14 +57,14 @@ class AsyncChecks(StorageChecks):
     """What only an event loop can do to a storage."""
 
     @pytest.fixture
-    def backend(self) -> Blocking[FullStorage]:
+    def backend(self) -> Blocking[OrderStorage]:
         """Return the backend to be checked, driven by `Blocking`, its schema created."""
         raise NotImplementedError(f"{type(self).__name__} needs a fixture `backend`: see orderkit.testing.conformance")
 
-    def test_work_returns_and_raises_through_its_caller(self, backend: Blocking[FullStorage], tenant: str) -> None:
+    def test_work_returns_and_raises_through_its_caller(self, backend: Blocking[OrderStorage], tenant: str) -> None:
         error = Abandoned()
 
-        def fail(storage: FullStorage) -> None:
+        def fail(storage: OrderStorage) -> None:
             raise error
 
         async def check() -> None:
@@ -79,7 +79,7 @@ class AsyncChecks(StorageChecks):
 
     @pytest.mark.parametrize("tasks", [2, 12])
     def test_transactions_of_one_loop_wait_for_each_other_without_blocking_it(
-        self, backend: Blocking[FullStorage], tenant: str, tasks: int
+        self, backend: Blocking[OrderStorage], tenant: str, tasks: int
     ) -> None:
         orders = [order_row(tenant, f"order_{n}") for n in range(tasks)]
 
@@ -97,7 +97,7 @@ class AsyncChecks(StorageChecks):
 
         backend.run(check())
 
-    def test_a_cancelled_transaction_is_taken_back(self, backend: Blocking[FullStorage], tenant: str) -> None:
+    def test_a_cancelled_transaction_is_taken_back(self, backend: Blocking[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
 
         async def place_and_wait(written: asyncio.Event) -> None:
@@ -118,7 +118,7 @@ class AsyncChecks(StorageChecks):
         backend.run(check())
 
 
-async def record_of(backend: Blocking[FullStorage], order: OrderRow) -> OrderRecord | None:
+async def record_of(backend: Blocking[OrderStorage], order: OrderRow) -> OrderRecord | None:
     """Read an order in a block of its own, inside the loop."""
     async with backend.backend.connect() as call:
         return await call(lambda storage: storage.read(order.tenant, order.id).order)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import pytest
 
 from orderkit.errors import AlreadyExists
-from orderkit.orders.ports import Search
+from orderkit.orders.ports import OrderStorage, Search
 from orderkit.orders.tables import EVENTS, ORDERS, PERSONAL
 from orderkit.testing.conformance.base import (
-    FullStorage,
     ReadRows,
     StorageChecks,
     assert_record,
@@ -40,13 +39,15 @@ class Abandoned(Exception):
 class TransactionChecks(StorageChecks):
     """A transaction is written at its end, all of it or nothing."""
 
-    def test_a_storage_knows_whether_it_is_in_a_transaction(self, backend: Backend[FullStorage]) -> None:
+    def test_a_storage_knows_whether_it_is_in_a_transaction(self, backend: Backend[OrderStorage]) -> None:
         with backend.connect() as storage:
             assert storage.in_transaction is False
         with backend.connect(transaction=True) as storage:
             assert storage.in_transaction is True
 
-    def test_a_transaction_is_kept_as_a_whole(self, backend: Backend[FullStorage], rows: ReadRows, tenant: str) -> None:
+    def test_a_transaction_is_kept_as_a_whole(
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
+    ) -> None:
         first, second = order_row(tenant), order_row(tenant, "order_2")
         claims = [claim_for(first, "key-1"), claim_for(second, "key-2")]
         with backend.connect(transaction=True) as storage:
@@ -58,7 +59,7 @@ class TransactionChecks(StorageChecks):
         assert_rows(rows, ORDERS, tenant, [moved(moved(first)), moved(second)])
         assert_rows(rows, KEYS, tenant, claims)
 
-    def test_an_error_takes_everything_back(self, backend: Backend[FullStorage], rows: ReadRows, tenant: str) -> None:
+    def test_an_error_takes_everything_back(self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
         commit(backend, placing(order, claim=claim))
@@ -73,7 +74,7 @@ class TransactionChecks(StorageChecks):
         assert_rows(rows, ORDERS, tenant, [order])
         assert_rows(rows, KEYS, tenant, [claim])
 
-    def test_a_transaction_reads_what_it_wrote(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_transaction_reads_what_it_wrote(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
         event, personal = event_row(order), personal_row(order)
@@ -93,7 +94,7 @@ class TransactionChecks(StorageChecks):
             storage.commit(moving(order))
             assert_record(storage.read(tenant, order.id).order, moved(order))
 
-    def test_nobody_else_reads_it_before_the_end(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_nobody_else_reads_it_before_the_end(self, backend: Backend[OrderStorage], tenant: str) -> None:
         old, new = order_row(tenant), order_row(tenant, "order_2")
         claim = claim_for(new)
         commit(backend, placing(old))
@@ -105,7 +106,7 @@ class TransactionChecks(StorageChecks):
         assert_record(read(backend, old), moved(old))
         assert_record(assert_stored(look(backend, new, reference(claim)).stored, claim).order, new)
 
-    def test_a_transaction_without_writes_is_nothing(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_transaction_without_writes_is_nothing(self, backend: Backend[OrderStorage], tenant: str) -> None:
         with backend.connect(transaction=True) as storage:
             assert storage.read(tenant, "order_absent", lock=True) == (None, None)
         with backend.connect(transaction=True):
@@ -116,7 +117,7 @@ class SavepointChecks(StorageChecks):
     """A commit that fails inside a transaction takes back itself alone."""
 
     def test_an_error_leaves_what_went_before_it(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
     ) -> None:
         first, second, third = (order_row(tenant, f"order_{n}") for n in (1, 2, 3))
         claim = claim_for(third)
@@ -132,7 +133,7 @@ class SavepointChecks(StorageChecks):
         assert_rows(rows, KEYS, tenant, [])
 
     def test_an_error_of_the_first_commit_leaves_the_transaction_usable(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
     ) -> None:
         order = order_row(tenant)
         commit(backend, placing(order))
@@ -144,7 +145,7 @@ class SavepointChecks(StorageChecks):
         assert_rows(rows, ORDERS, tenant, [moved(order)])
 
     def test_a_stale_guard_leaves_the_transaction_usable(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
     ) -> None:
         first, second = order_row(tenant), order_row(tenant, "order_2")
         claim = claim_for(first)
@@ -158,7 +159,7 @@ class SavepointChecks(StorageChecks):
         assert_rows(rows, KEYS, tenant, [claim])
 
     def test_a_taken_key_leaves_the_transaction_usable(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
     ) -> None:
         first, second = order_row(tenant), order_row(tenant, "order_2")
         claim = claim_for(first)
@@ -172,7 +173,7 @@ class SavepointChecks(StorageChecks):
         assert_rows(rows, ORDERS, tenant, [moved(first)])
 
     def test_a_key_is_forgotten_and_claimed_anew(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
     ) -> None:
         order = order_row(tenant)
         claim = claim_for(order)
@@ -186,7 +187,7 @@ class SavepointChecks(StorageChecks):
         assert_stored(stored_key(backend, reference(claim)), anew)
 
     def test_a_caller_may_go_on_using_its_change_set(
-        self, backend: Backend[FullStorage], rows: ReadRows, tenant: str
+        self, backend: Backend[OrderStorage], rows: ReadRows, tenant: str
     ) -> None:
         first, second = order_row(tenant), order_row(tenant, "order_2")
         changes = ChangeSet()
@@ -202,14 +203,14 @@ class SavepointChecks(StorageChecks):
 class NumberChecks(StorageChecks):
     """Numbers count from one without gaps, and go back with their transaction."""
 
-    def test_numbers_count_from_one(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_numbers_count_from_one(self, backend: Backend[OrderStorage], tenant: str) -> None:
         taken: list[int] = []
         for _ in range(2):
             with backend.connect(transaction=True) as storage:
                 taken += [storage.next_number(tenant), storage.next_number(tenant)]
         assert taken == [1, 2, 3, 4]
 
-    def test_a_number_goes_back_with_its_transaction(self, backend: Backend[FullStorage], tenant: str) -> None:
+    def test_a_number_goes_back_with_its_transaction(self, backend: Backend[OrderStorage], tenant: str) -> None:
         for _ in range(2):
             with pytest.raises(Abandoned), backend.connect(transaction=True) as storage:
                 assert storage.next_number(tenant) == 1

@@ -1,0 +1,244 @@
+"""A second opinion on orders: what commands make of them, written without the rules that are enforced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from orderkit.domain.commands import (
+    AddCharge,
+    AddDiscount,
+    AddLine,
+    AddNote,
+    CancelLines,
+    CancelOrder,
+    ChangeLine,
+    ChangeMetadata,
+    ChangeTags,
+    CompleteOrder,
+    ConfirmOrder,
+    DiscardDraft,
+    ExpireOrder,
+    HoldOrder,
+    OrderCommand,
+    PlaceDraft,
+    ReleaseOrder,
+    RemoveCharge,
+    RemoveDiscount,
+    RemoveLine,
+    ReopenOrder,
+    SetAddress,
+    SetContact,
+    SetCustomer,
+    SetExternalReference,
+    SetSubstate,
+)
+from orderkit.domain.lines import OrderCharge, OrderLine, units_of
+from orderkit.domain.order import Order
+
+canonical: Final = msgspec.json.Encoder(decimal_format="string", order="sorted").encode
+"""Encode a value so that two values look alike if, and only if, they are stored alike."""
+
+
+@attrs.frozen
+class LineFigures:
+    """What is expected of a line."""
+
+    id: str
+    sku: str
+    units: int
+    precision: int
+    cancelled: int = 0
+
+
+@attrs.frozen
+class Expectation:
+    """What is expected of an order after a command.
+
+    Attributes:
+        version: The number of events.
+        discounts: What each discount applies to, by its id.
+    """
+
+    version: int
+    status: str
+    substate: str | None
+    customer: str | None
+    holds: frozenset[str]
+    lines: tuple[LineFigures, ...]
+    charges: tuple[str, ...]
+    discounts: Mapping[str, tuple[str, ...]]
+    notes: int
+    tags: frozenset[str]
+    references: Mapping[str, str]
+    metadata: Mapping[str, object]
+
+    @classmethod
+    def of(cls, order: Order) -> Expectation:
+        """Return what is seen of an order."""
+        return cls(
+            order.version,
+            order.status.value,
+            order.substate,
+            order.customer,
+            frozenset(hold.name for hold in order.holds),
+            tuple(LineFigures(line.id, line.sku, line.units, line.precision, line.cancelled) for line in order.lines),
+            tuple(charge.id for charge in order.charges),
+            {discount.id: discount.applies_to for discount in order.discounts},
+            len(order.notes),
+            frozenset(order.tags),
+            order.external_references,
+            order.metadata,
+        )
+
+    def possible(self, command: OrderCommand) -> bool:
+        """Tell whether the state alone allows a command, whatever else may speak against it."""
+        return self.status in _POSSIBLE.get(type(command), _ANY).split()
+
+    def after(self, command: OrderCommand, actual: Order) -> Expectation:
+        """Return what is expected after a command that was accepted.
+
+        Args:
+            command: The command.
+            actual: The order as it is said to be since, for the ids that were minted.
+        """
+        changed = attrs.evolve(self, **_EFFECTS[type(command)](self, command, actual))
+        if type(command) in _IDLE and canonical(changed) == canonical(self):
+            return self
+        events = 2 if isinstance(command, CancelLines) and changed.status == "cancelled" else 1
+        return attrs.evolve(changed, version=self.version + events)
+
+
+_Effect = Callable[[Expectation, Any, Order], dict[str, Any]]
+
+_ANY: Final = "draft pending open completed cancelled expired discarded"
+_POSSIBLE: Final[Mapping[type[OrderCommand], str]] = {
+    **dict.fromkeys((AddLine, ChangeLine, RemoveLine, AddCharge, RemoveCharge, AddDiscount, RemoveDiscount), "draft"),
+    **dict.fromkeys((PlaceDraft, DiscardDraft), "draft"),
+    **dict.fromkeys((ConfirmOrder, ExpireOrder), "pending"),
+    **dict.fromkeys((HoldOrder, ReleaseOrder, CancelOrder, CancelLines), "pending open"),
+    **dict.fromkeys((SetCustomer, SetContact, SetAddress), "draft pending open"),
+    CompleteOrder: "open",
+    ReopenOrder: "completed",
+    SetSubstate: "draft pending open completed",
+}
+_IDLE: Final = (SetSubstate, SetCustomer, ChangeTags, ChangeMetadata, SetExternalReference)
+"""Commands that, asking for what is already so, lead to no event."""
+
+
+def _to(status: str) -> _Effect:
+    return lambda _before, _command, _actual: {"status": status, "substate": None}
+
+
+def _ended(status: str) -> _Effect:
+    return lambda _before, _command, _actual: {"status": status, "substate": None, "holds": frozenset[str]()}
+
+
+def _nothing(_before: Expectation, _command: OrderCommand, _actual: Order) -> dict[str, Any]:
+    return {}
+
+
+def _added_line(before: Expectation, command: AddLine, actual: Order) -> dict[str, Any]:
+    line = command.line
+    return {"lines": (*before.lines, LineFigures(actual.lines[-1].id, line.sku, line.units, line.precision))}
+
+
+def _changed_line(before: Expectation, command: ChangeLine, _actual: Order) -> dict[str, Any]:
+    line = command.line
+    changed = LineFigures(command.line_id, line.sku, line.units, line.precision)
+    return {"lines": tuple(changed if known.id == command.line_id else known for known in before.lines)}
+
+
+def _without(before: Expectation, item_id: str) -> dict[str, Any]:
+    """Take a line or charge away, and with it every discount that applied to nothing else."""
+    return {
+        "lines": tuple(line for line in before.lines if line.id != item_id),
+        "charges": tuple(charge for charge in before.charges if charge != item_id),
+        "discounts": {
+            discount_id: tuple(target for target in targets if target != item_id)
+            for discount_id, targets in before.discounts.items()
+            if targets != (item_id,)
+        },
+    }
+
+
+def _added_discount(before: Expectation, command: AddDiscount, actual: Order) -> dict[str, Any]:
+    return {"discounts": {**before.discounts, actual.discounts[-1].id: command.discount.applies_to}}
+
+
+def _removed_discount(before: Expectation, command: RemoveDiscount, _actual: Order) -> dict[str, Any]:
+    return {"discounts": {key: value for key, value in before.discounts.items() if key != command.discount_id}}
+
+
+def _cancelled(before: Expectation, _command: CancelOrder, _actual: Order) -> dict[str, Any]:
+    gone = tuple(attrs.evolve(line, cancelled=line.units) for line in before.lines)
+    return {"status": "cancelled", "substate": None, "holds": frozenset[str](), "lines": gone}
+
+
+def _cancelled_lines(before: Expectation, command: CancelLines, _actual: Order) -> dict[str, Any]:
+    lines = {line.id: line for line in before.lines}
+    for wanted in command.lines:
+        line = lines[wanted.line_id]
+        cancelled = line.cancelled + units_of(wanted.quantity, line.precision)
+        lines[line.id] = attrs.evolve(line, cancelled=cancelled)
+    if all(line.cancelled == line.units for line in lines.values()):
+        return _cancelled(before, CancelOrder(), _actual)
+    return {"lines": tuple(lines.values())}
+
+
+def _merged(before: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in {**before, **changes}.items() if name not in changes or value is not None}
+
+
+_EFFECTS: Final[Mapping[type[OrderCommand], _Effect]] = {
+    PlaceDraft: lambda before, command, _: {"status": "open" if command.confirmed else "pending", "substate": None},
+    DiscardDraft: _ended("discarded"),
+    AddLine: _added_line,
+    ChangeLine: _changed_line,
+    RemoveLine: lambda before, command, _: _without(before, command.line_id),
+    AddCharge: lambda before, _, actual: {"charges": (*before.charges, actual.charges[-1].id)},
+    RemoveCharge: lambda before, command, _: _without(before, command.charge_id),
+    AddDiscount: _added_discount,
+    RemoveDiscount: _removed_discount,
+    ConfirmOrder: _to("open"),
+    HoldOrder: lambda before, command, _: {"holds": before.holds | {command.name}},
+    ReleaseOrder: lambda before, command, _: {"holds": before.holds - {command.name}},
+    CancelOrder: _cancelled,
+    CancelLines: _cancelled_lines,
+    CompleteOrder: _to("completed"),
+    ReopenOrder: _to("open"),
+    ExpireOrder: _ended("expired"),
+    SetSubstate: lambda _before, command, _: {"substate": command.substate},
+    SetCustomer: lambda _before, command, _: {"customer": command.customer},
+    SetContact: _nothing,
+    SetAddress: _nothing,
+    AddNote: lambda before, _command, _: {"notes": before.notes + 1},
+    ChangeTags: lambda before, command, _: {"tags": before.tags - set(command.remove) | set(command.add)},
+    ChangeMetadata: lambda before, command, _: {"metadata": _merged(before.metadata, command.metadata)},
+    SetExternalReference: lambda before, command, _: {
+        "references": _merged(before.references, {command.system: command.reference})
+    },
+}
+
+
+def check_figures(order: Order) -> None:
+    """Assert what holds of the money and the quantities of every order."""
+    assert all(0 <= line.cancelled <= line.units for line in order.lines)
+    items: tuple[OrderLine | OrderCharge, ...] = (*order.lines, *order.charges)
+    added = 0 if order.rules.prices_include_tax else 1
+    assert all(item.total == item.gross - item.discount + added * item.tax for item in items)
+    assert all(0 <= item.discount <= item.gross for item in items)
+    totals = order.totals
+    assert totals.total == sum(item.total for item in items)
+    assert totals.total == totals.gross - totals.discount + added * totals.tax
+    assert totals.discount == sum(adjustment.amount for adjustment in order.adjustments)
+    for adjustment in order.adjustments:
+        assert adjustment.amount == sum(allocation.amount for allocation in adjustment.allocations)
+    assert totals.tax == sum(tax.amount for tax in order.taxes) == sum(item.tax for item in items)
+    assert order.current_total == order.total - order.cancelled_total
+    assert 0 <= order.current_total.minor <= totals.total
+    if order.status == "cancelled":
+        assert not order.current_total
