@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     GetPydanticSchema,
+    PlainSerializer,
     PlainValidator,
     ValidationInfo,
     field_validator,
@@ -37,7 +38,15 @@ def _exact(value: object) -> int | Decimal:
     raise PydanticCustomError("quantity_not_exact", "a quantity is a whole number or an exact decimal, never a float")
 
 
-Quantity = Annotated[int | Decimal, PlainValidator(_exact, json_schema_input_type=int | str)]
+def _told(quantity: int | Decimal) -> int | str:
+    return f"{quantity:f}" if isinstance(quantity, Decimal) else quantity
+
+
+Quantity = Annotated[
+    int | Decimal,
+    PlainValidator(_exact, json_schema_input_type=int | str),
+    PlainSerializer(_told, return_type=int | str, when_used="json"),
+]
 """How many, exactly: a whole number, or a decimal where a precision is declared."""
 
 

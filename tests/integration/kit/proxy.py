@@ -68,6 +68,11 @@ class Proxy:
         for pair in pairs:
             self._shut(pair)
 
+    def wait_until_idle(self) -> None:
+        """Return once no connection is left, as after a server has ended them all."""
+        for thread in self._threads[1:]:
+            thread.join()
+
     def stop(self) -> None:
         """Cut every connection and accept no more."""
         with contextlib.suppress(OSError):

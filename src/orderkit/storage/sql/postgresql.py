@@ -196,7 +196,7 @@ def _table_source(table: Table, columns: Sequence[str], *, many: bool) -> str:
 
 def _value(table: Table, column: str) -> str:
     """Return a column of v as the table takes it."""
-    return f"v.{column}::jsonb" if kind_of(table.name, column) == "json" else f"v.{column}"
+    return f"v.{column}::json" if kind_of(table.name, column) == "json" else f"v.{column}"
 
 
 def _matching(table: Table, gate: str | None) -> str:

@@ -139,7 +139,7 @@ def _checked(column: str, value: Value) -> Value:
     if isinstance(value, datetime):
         fits = fits and value.tzinfo is not None
     if isinstance(value, int) and kind in _LARGEST:
-        fits = fits and -_LARGEST[kind] <= value <= _LARGEST[kind]
+        fits = fits and -_LARGEST[kind] - 1 <= value <= _LARGEST[kind]
     if not fits:
         raise InvalidQuery(f"A value given for {column!r} does not fit: it takes {_EXPECTED[kind]}.")
     return _text(value) if isinstance(value, str) else value

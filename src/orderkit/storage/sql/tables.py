@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateColumn
 from sqlalchemy.sql.compiler import DDLCompiler
@@ -69,7 +69,8 @@ def _create_column(element: CreateColumn, compiler: DDLCompiler, **options: obje
 
 _TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 _TIME = DateTime(timezone=True).with_variant(Text(), "sqlite")
-_JSON = Text().with_variant(JSONB(), "postgresql")
+# Not JSONB: that keeps numbers as decimals, so that 1e300 would come back as an integer of 301 digits.
+_JSON = Text().with_variant(JSON(), "postgresql")
 _COUNTER = BigInteger().with_variant(Integer(), "sqlite")
 _XID_NOW = text("pg_current_xact_id()")
 
@@ -198,7 +199,7 @@ outbox = Table(
     _text("traceparent", nullable=True),
     _time("occurred_at"),
     _time("available_at"),
-    UniqueConstraint("id", name=PREFIX + "outbox_id"),
+    UniqueConstraint("tenant", "id", name=PREFIX + "outbox_id"),
     sqlite_autoincrement=True,
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from orderkit.errors import AlreadyExists, Conflict, StorageError
@@ -45,7 +45,7 @@ from orderkit.unit_of_work.storage import Backend, Outcome
 
 WRITTEN = Outcome(committed=True, guards_held=True)
 STALE = (False, False)
-A_FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+A_FEW = settings(max_examples=25, deadline=None, phases=set(Phase) - {Phase.explain})
 
 CHANGEABLE = tuple(kind for kind in KINDS if set(kind.table.columns) > set(kind.table.key))
 
