@@ -95,6 +95,10 @@ def _no_hold(order: Order, _now: datetime) -> Refused | None:
     return OrderOnHold(tuple(hold.name for hold in order.holds)) if order.holds else None
 
 
+def _some_hold(order: Order, _now: datetime) -> Refused | None:
+    return None if order.holds else HoldRefused("No hold is set; the order is unchanged.")
+
+
 def _time_is_over(order: Order, now: datetime) -> Refused | None:
     return NotExpiredYet(order.expires_at) if order.expires_at is not None and now < order.expires_at else None
 
@@ -170,7 +174,7 @@ def _set_substate(order: Order, command: SetSubstate, situation: Situation) -> t
 RULES = (
     Rule(ConfirmOrder, _confirm, states(PENDING), states(OPEN), guards=(_no_hold,)),
     Rule(HoldOrder, _hold, states(PENDING, OPEN)),
-    Rule(ReleaseOrder, _release, states(PENDING, OPEN)),
+    Rule(ReleaseOrder, _release, states(PENDING, OPEN), guards=(_some_hold,)),
     Rule(CancelOrder, _cancel, states(PENDING, OPEN), states(CANCELLED)),
     Rule(CancelLines, _cancel_lines, states(PENDING, OPEN), states(CANCELLED)),
     Rule(CompleteOrder, _complete, states(OPEN), states(COMPLETED), guards=(_no_hold,)),

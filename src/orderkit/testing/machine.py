@@ -8,9 +8,11 @@ Example:
     from orderkit import OrderKit
     from orderkit.testing.machine import OrderMachine
 
+    engine = create_engine("sqlite:///orders-under-test.db")
+
     class MyMachine(OrderMachine):
         def make_kit(self) -> OrderKit:
-            return OrderKit.from_url("sqlite://", clock=self.clock, ids=self.ids)
+            return OrderKit.from_engine(engine, clock=self.clock)
 
     class TestMachine(MyMachine.TestCase):
         settings = settings(max_examples=50, stateful_step_count=30)
@@ -19,7 +21,7 @@ Example:
 
 from __future__ import annotations
 
-import re
+import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
@@ -30,7 +32,6 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 
 from orderkit.domain.commands import CreateDraft, OrderCommand, PlaceOrder, kind_of
 from orderkit.domain.decisions import Preview
-from orderkit.domain.events import Event, OrderPlaced
 from orderkit.domain.evolution import replay
 from orderkit.domain.order import Order
 from orderkit.domain.rules import IllegalTransition
@@ -51,7 +52,7 @@ from orderkit.messaging.outbox import OUTBOX, OutboxRow
 from orderkit.orders.searching import OrderFilter
 from orderkit.storage.memory import MemoryBackend
 from orderkit.testing.clock import ManualClock, SequentialIds
-from orderkit.testing.model import Expectation, canonical, check_figures
+from orderkit.testing.model import Expectation, canonical, check_figures, told
 from orderkit.testing.strategies import commands, create_drafts, place_orders
 
 T = TypeVar("T")
@@ -63,8 +64,6 @@ _TENANTS: Final = st.sampled_from(TENANTS)
 _KEYS: Final = st.sampled_from((None, None, None, "key-1", "key-2"))
 _VERSIONS: Final = st.sampled_from((None, None, None, 0, -1, 1))
 """What is added to the version of an order to make the one that is expected of it."""
-
-MINTED: Final = re.compile(rb'"[a-z]+_[0-9a-f]{32}"')
 
 
 class Handle(NamedTuple):
@@ -95,11 +94,13 @@ class Abandoned(Exception):
 class OrderMachine(RuleBasedStateMachine):
     """Place and change orders of two tenants at random, and compare a kit with a second opinion.
 
-    Override `make_kit` to check a storage of your own; give it `self.clock` and `self.ids`. Override `outbox` to
-    have the outbox checked too.
+    Override `make_kit` to check a storage of your own, and `outbox` to have the outbox checked too. Every history
+    has tenants of its own, so that a database may serve all of them.
 
     Attributes:
         key_retention: How long the kit keeps the results of keys.
+        clock: The time, which stands still but for the steps that let it pass.
+        kit: What is checked.
     """
 
     key_retention: ClassVar[timedelta] = timedelta(hours=72)
@@ -108,16 +109,20 @@ class OrderMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
-        self.ids = SequentialIds()
         self.kit = self.make_kit()
+        self._run_id = secrets.token_hex(4)
         self._known: dict[Handle, Order] = {}
         self._uses: dict[tuple[str, str, str], Use] = {}
         self._touched: set[Handle] = set()
 
     def make_kit(self) -> OrderKit:
-        """Return a kit without orders, which tells the time by `self.clock` and takes its ids from `self.ids`."""
+        """Return a kit that tells the time by `self.clock`; it is closed in the end."""
         self._memory = MemoryBackend()
-        return OrderKit(self._memory, assemble("memory://", {"clock": self.clock, "ids": self.ids}))
+        return OrderKit(self._memory, assemble("memory://", {"clock": self.clock, "ids": SequentialIds()}))
+
+    def teardown(self) -> None:
+        """Close the kit."""
+        self.kit.close()
 
     def outbox(self, tenant: str) -> Sequence[OutboxRow] | None:
         """Return a tenant's rows of the outbox, in any order, or None where a test cannot reach them."""
@@ -164,7 +169,7 @@ class OrderMachine(RuleBasedStateMachine):
     @rule(handle=handles, data=st.data())
     def intrude(self, handle: Handle, data: st.DataObject) -> None:
         """Ask for another tenant's order."""
-        stranger = self.kit.for_tenant(STRANGER).orders
+        stranger = self._bound(STRANGER).orders
         command = data.draw(commands(self._known[handle]))
         for intrusion in (
             lambda: stranger.get(handle.order_id),
@@ -205,7 +210,7 @@ class OrderMachine(RuleBasedStateMachine):
     @rule(tenant=_TENANTS)
     def sweep(self, tenant: str) -> None:
         """Run the background work once."""
-        self.kit.for_tenant(tenant).sweep()
+        self._bound(tenant).sweep()
         now = self.clock.now()
         for handle, order in list(self._known.items()):
             due = order.status is OrderStatus.PENDING and order.expires_at is not None and order.expires_at < now
@@ -219,7 +224,7 @@ class OrderMachine(RuleBasedStateMachine):
     def _create(
         self, tenant: str, command: CreateDraft | PlaceOrder, key: str | None
     ) -> Handle | MultipleResults[Handle]:
-        orders = self.kit.for_tenant(tenant).orders
+        orders = self._bound(tenant).orders
         use = self._used(tenant, command, key)
         foreseen = attempt(lambda: orders.preview(None, command))
         outcome = attempt(lambda: create(orders, command, key))
@@ -264,14 +269,20 @@ class OrderMachine(RuleBasedStateMachine):
             assert (type(outcome), outcome.code) == (type(foreseen), foreseen.code)
 
     def _run(self, tenant: str, work: Callable[[Transaction], T], again: bool) -> T:
-        kit = self.kit.for_tenant(tenant)
+        kit = self._bound(tenant)
         if again:
             return kit.run(work)
         with kit.transaction() as transaction:
             return work(transaction)
 
+    def _bound(self, tenant: str) -> OrderKit:
+        return self.kit.for_tenant(self._full_name(tenant))
+
+    def _full_name(self, tenant: str) -> str:
+        return f"{tenant}-{self._run_id}"
+
     def _orders(self, handle: Handle) -> Orders:
-        return self.kit.for_tenant(handle.tenant).orders
+        return self._bound(handle.tenant).orders
 
     # What is known
 
@@ -305,7 +316,7 @@ class OrderMachine(RuleBasedStateMachine):
     def stored_is_known(self) -> None:
         """Every order is kept exactly as the last command left it, and there is no other."""
         for tenant in TENANTS:
-            kept = {order.id: canonical(order) for order in self.kit.for_tenant(tenant).orders.stream()}
+            kept = {order.id: canonical(order) for order in self._bound(tenant).orders.stream()}
             known = {handle.order_id: order for handle, order in self._known.items() if handle.tenant == tenant}
             assert kept == {order_id: canonical(order) for order_id, order in known.items()}
 
@@ -326,7 +337,7 @@ class OrderMachine(RuleBasedStateMachine):
         middle = (known.version + 1) // 2
         assert canonical(orders.as_of(handle.order_id, version=middle)) == canonical(replay(events[:middle]))
         assert canonical(orders.as_of(handle.order_id, time=known.updated_at)) == canonical(known)
-        messages = self.outbox(handle.tenant)
+        messages = self.outbox(self._full_name(handle.tenant))
         if messages is not None:
             mine = sorted((row.aggregate_version, row.id) for row in messages if row.aggregateid == handle.order_id)
             assert mine == [(record.version, record.id) for record in history]
@@ -378,15 +389,3 @@ def attempt(work: Callable[[], T]) -> T | OrderKitError:
         return work()
     except OrderKitError as error:
         return error
-
-
-def told(after: Order, events: Sequence[Event], before: bytes) -> bytes:
-    """Encode what a command did, with a running number for each id minted by it, and without the order's number."""
-    minted: dict[bytes, bytes] = {}
-
-    def rename(found: re.Match[bytes]) -> bytes:
-        return found[0] if found[0] in before else minted.setdefault(found[0], b"%d" % len(minted))
-
-    placed = [attrs.evolve(event.order, number=None) for event in events if isinstance(event, OrderPlaced)]
-    others = [event for event in events if not isinstance(event, OrderPlaced)]
-    return MINTED.sub(rename, canonical([attrs.evolve(after, number=None), placed, others]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -36,11 +37,15 @@ from orderkit.domain.commands import (
     SetExternalReference,
     SetSubstate,
 )
+from orderkit.domain.events import Event, OrderPlaced
 from orderkit.domain.lines import OrderCharge, OrderLine, units_of
 from orderkit.domain.order import Order
 
 canonical: Final = msgspec.json.Encoder(decimal_format="string", order="sorted").encode
 """Encode a value so that two values look alike if, and only if, they are stored alike."""
+
+
+_MINTED: Final = re.compile(rb'"[a-z]+_[0-9a-f]{32}"')
 
 
 @attrs.frozen
@@ -242,3 +247,15 @@ def check_figures(order: Order) -> None:
     assert 0 <= order.current_total.minor <= totals.total
     if order.status == "cancelled":
         assert not order.current_total
+
+
+def told(after: Order, events: Sequence[Event], before: bytes) -> bytes:
+    """Encode what a command did, with a running number for each id minted by it, and without the order's number."""
+    minted: dict[bytes, bytes] = {}
+
+    def rename(found: re.Match[bytes]) -> bytes:
+        return found[0] if found[0] in before else minted.setdefault(found[0], b"%d" % len(minted))
+
+    placed = [attrs.evolve(event.order, number=None) for event in events if isinstance(event, OrderPlaced)]
+    others = [event for event in events if not isinstance(event, OrderPlaced)]
+    return _MINTED.sub(rename, canonical([attrs.evolve(after, number=None), placed, others]))

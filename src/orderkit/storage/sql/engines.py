@@ -111,10 +111,15 @@ def open_async_backend(url: str, **options: Unpack[SqlOptions]) -> AsyncSqlBacke
 
 def _parsed(url: str) -> URL:
     try:
-        return make_url(url)
+        parsed = make_url(url)
     except ArgumentError:
         # Without its cause, which repeats the URL and with it the password.
         raise ConfigurationError("The database URL cannot be read.") from None
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ConfigurationError(
+            f"There is no storage for {parsed.get_backend_name()!r}. Use 'sqlite:///…' or 'postgresql+psycopg://…'."
+        )
+    return parsed
 
 
 def _is_sqlite(url: URL) -> bool:
