@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -41,6 +42,18 @@ class Composition:
     adjustments: tuple[Adjustment, ...]
     taxes: tuple[Tax, ...]
     totals: Totals
+
+    # The names of an order's fields, of types that differ: `Any` is all that can be said of them.
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of an order that this is made of."""
+        return {
+            "lines": self.lines,
+            "charges": self.charges,
+            "discounts": self.discounts,
+            "adjustments": self.adjustments,
+            "taxes": self.taxes,
+            "totals": self.totals,
+        }
 
 
 def compose(

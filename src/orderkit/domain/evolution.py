@@ -74,15 +74,7 @@ def _ended(status: OrderStatus) -> Callable[[Order, object], Changes]:
 
 
 def _edited(_order: Order, event: DraftEdited) -> Changes:
-    made_of = event.composition
-    return {
-        "lines": made_of.lines,
-        "charges": made_of.charges,
-        "discounts": made_of.discounts,
-        "adjustments": made_of.adjustments,
-        "taxes": made_of.taxes,
-        "totals": made_of.totals,
-    }
+    return event.composition.fields()
 
 
 def _lines_cancelled(order: Order, event: LinesCancelled) -> Changes:

@@ -76,27 +76,31 @@ class Order:
     @property
     def total(self) -> Money:
         """What the order cost as placed."""
-        return Money.from_minor(self.totals.total, self.currency)
+        return self.money(self.totals.total)
 
     @property
     def cancelled_total(self) -> Money:
         """How much of the total was cancelled."""
-        return Money.from_minor(self.totals.cancelled, self.currency)
+        return self.money(self.totals.cancelled)
 
     @property
     def current_total(self) -> Money:
         """What the order costs now: the total without what was cancelled."""
-        return Money.from_minor(self.totals.total - self.totals.cancelled, self.currency)
+        return self.money(self.totals.total - self.totals.cancelled)
 
     @property
     def tax_total(self) -> Money:
         """All taxes as placed, inside the prices or added to them."""
-        return Money.from_minor(self.totals.tax, self.currency)
+        return self.money(self.totals.tax)
 
     @property
     def discount_total(self) -> Money:
         """All discounts as placed."""
-        return Money.from_minor(self.totals.discount, self.currency)
+        return self.money(self.totals.discount)
+
+    def money(self, minor: int) -> Money:
+        """Return an amount of a line, a charge or an adjustment, which is in minor units, as money."""
+        return Money.from_minor(minor, self.currency)
 
     @property
     def guest(self) -> bool:

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 MEMORY_URL = "memory://"
 
-_name_pattern = re.compile(r"[^\x00-\x1F\x7F\uD800-\uDFFF]{1,255}")
+_name_pattern = re.compile(r"[^\x00-\x1F\x7F\uD800-\uDFFF]+")
+
+_MAX_NAME = 255
+
+# Labels are found by tenant, name and value: more would not fit into an index row of PostgreSQL.
+_MAX_TENANT = 100
 
 
 class KitChoices(TypedDict, total=False):
@@ -101,17 +106,20 @@ class Assembly:
         return self._within(attrs.evolve(self.surroundings.context, **binding))
 
     def _within(self, context: Context) -> Assembly:
-        for value in attrs.astuple(context):
-            if value is not None and not _is_name(value):
+        if not _is_name(context.tenant, _MAX_TENANT):
+            raise InvalidKey(f"A tenant has 1 to {_MAX_TENANT} characters on one line; nothing was read or changed.")
+        for value in (context.actor, context.correlation_id, context.causation_id):
+            if value is not None and not _is_name(value, _MAX_NAME):
                 raise InvalidKey(
-                    "A tenant, an actor and a correlation or causation id have 1 to 255 characters on one line."
+                    f"An actor and a correlation or causation id have 1 to {_MAX_NAME} characters on one line; "
+                    "nothing was read or changed."
                 )
         return attrs.evolve(self, surroundings=attrs.evolve(self.surroundings, context=context))
 
 
-def _is_name(value: object) -> bool:
+def _is_name(value: object, longest: int) -> bool:
     """Tell whether a value can be kept as a name: one line of Unicode text without lone surrogates."""
-    return isinstance(value, str) and _name_pattern.fullmatch(value) is not None
+    return isinstance(value, str) and len(value) <= longest and _name_pattern.fullmatch(value) is not None
 
 
 def assemble(url: str, options: KitOptions) -> Assembly:

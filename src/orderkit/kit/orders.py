@@ -41,6 +41,20 @@ class Orders:
 
     # Taking orders
 
+    def create(self, command: CreateDraft | PlaceOrder, *, idempotency_key: str | None = None) -> Order:
+        """Make a new order by a command, for example one parsed from the body of a request.
+
+        Args:
+            command: What is asked.
+            idempotency_key: Repeating the call with the same key gives the same order, and makes nothing new.
+
+        Raises:
+            InvalidCommand: Something in it is not valid as a whole.
+            IdempotencyMismatch: The key was used with another payload.
+            AlreadyExists: Its own id or number is taken.
+        """
+        return self._run(scripts.create(command, self._policy, idempotency_key=idempotency_key))
+
     def place(self, *, idempotency_key: str | None = None, **fields: Unpack[PlaceFields]) -> Order:
         """Take an order.
 
@@ -53,11 +67,11 @@ class Orders:
             IdempotencyMismatch: The key was used with another payload.
             AlreadyExists: Its own id or number is taken.
         """
-        return self._run(scripts.create(PlaceOrder.parse(fields), self._policy, idempotency_key=idempotency_key))
+        return self.create(PlaceOrder.parse(fields), idempotency_key=idempotency_key)
 
     def draft(self, *, idempotency_key: str | None = None, **fields: Unpack[DraftFields]) -> Order:
         """Start an order that is still being put together; see `CreateDraft` and `place`."""
-        return self._run(scripts.create(CreateDraft.parse(fields), self._policy, idempotency_key=idempotency_key))
+        return self.create(CreateDraft.parse(fields), idempotency_key=idempotency_key)
 
     # Changing orders
 

@@ -33,7 +33,7 @@ from orderkit.idempotency.keys import DEFAULT_RETENTION, KeyedRequest, keyed_req
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.rows import gather
 from orderkit.unit_of_work.storage import StoredKey
-from orderkit.unit_of_work.unit import KeyTaken, UnitOfWork
+from orderkit.unit_of_work.unit import KeyTaken, Restart, UnitOfWork
 
 _order_id_pattern = re.compile(ORDER_ID)
 
@@ -155,6 +155,7 @@ def _numbered(unit: OrderUnit, events: tuple[Event, ...], policy: OrderPolicy) -
 
     def count() -> int:
         unit.require_transaction()
+        unit.counted += 1
         return unit.storage.next_number(unit.tenant)
 
     def numbered(event: Event) -> Event:
@@ -211,20 +212,23 @@ def _once(unit: OrderUnit, request: KeyedRequest | None, work: Callable[[], Orde
     A refusal or a conflict may be the echo of this very request having succeeded a moment ago, so the
     key is looked up in a fresh statement before the error is raised.
     """
+    counted = unit.counted
     try:
         return work()
     except (Refused, Conflict, InvalidInput) as error:
         stored = None if request is None else _stored(unit, request)
         if request is None or stored is None:
             raise error
-        return _replayed(unit, request, stored)
     except KeyTaken as taken:
         if request is None:
             raise
         stored = taken.stored or unit.storage.read_key(request.reference)
         if stored is None or not _fresh(unit, request, stored):
             raise
-        return _replayed(unit, request, stored)
+    if unit.counted != counted:
+        # A number without a gap was taken for an order that is not made: it goes back with the transaction.
+        raise Restart(transaction=True)
+    return _replayed(unit, request, stored)
 
 
 def _stored(unit: OrderUnit, request: KeyedRequest) -> StoredKey | None:

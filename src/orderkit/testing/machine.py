@@ -28,9 +28,9 @@ from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 import attrs
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
-from orderkit.domain.commands import CreateDraft, OrderCommand, PlaceOrder, kind_of
+from orderkit.domain.commands import CreateDraft, HoldOrder, OrderCommand, PlaceOrder, ReleaseOrder, kind_of
 from orderkit.domain.decisions import Preview
 from orderkit.domain.evolution import replay
 from orderkit.domain.order import Order
@@ -59,6 +59,8 @@ T = TypeVar("T")
 
 TENANTS: Final = ("default", "acme")
 STRANGER: Final = "stranger"
+MAX_ORDERS: Final = 5
+"""After so many, histories grow longer rather than more."""
 
 _TENANTS: Final = st.sampled_from(TENANTS)
 _KEYS: Final = st.sampled_from((None, None, None, "key-1", "key-2"))
@@ -131,6 +133,7 @@ class OrderMachine(RuleBasedStateMachine):
 
     # Steps
 
+    @precondition(lambda self: len(self._known) < MAX_ORDERS)
     @rule(target=handles, tenant=_TENANTS, key=_KEYS, data=st.data())
     def create(self, tenant: str, key: str | None, data: st.DataObject) -> Handle | MultipleResults[Handle]:
         """Place an order or start a draft."""
@@ -138,12 +141,22 @@ class OrderMachine(RuleBasedStateMachine):
         command = data.draw(place_orders(now) | create_drafts(now))
         return self._create(tenant, command, key)
 
+    @rule(handle=handles, data=st.data())
+    def proceed(self, handle: Handle, data: st.DataObject) -> None:
+        """Give a command that is allowed."""
+        self._execute(handle, data.draw(commands(self._known[handle], self.clock.now())))
+
+    @rule(handle=handles, data=st.data())
+    def hold_or_release(self, handle: Handle, data: st.DataObject) -> None:
+        """Set a hold, or lift one that stands: what is on hold gets no further."""
+        holds = [ReleaseOrder(name=hold.name) for hold in self._known[handle].holds]
+        self._execute(handle, data.draw(st.sampled_from([HoldOrder(name="payment"), *holds])))
+
     @rule(handle=handles, key=_KEYS, ahead=_VERSIONS, data=st.data())
     def execute(self, handle: Handle, key: str | None, ahead: int | None, data: st.DataObject) -> None:
-        """Give any command, allowed or not, at times with a stale version."""
+        """Give any command, allowed or not, at times under a key or with a stale version."""
         before = self._known[handle]
-        command = data.draw(commands(before) | commands(before, self.clock.now()))
-        self._execute(handle, command, key, None if ahead is None else before.version + ahead)
+        self._execute(handle, data.draw(commands(before)), key, None if ahead is None else before.version + ahead)
 
     @rule(data=st.data())
     def repeat(self, data: st.DataObject) -> None:
@@ -154,7 +167,7 @@ class OrderMachine(RuleBasedStateMachine):
         use = self._uses[place]
         if use.handle is not None:
             other = data.draw(st.sampled_from([known for known in self._known if known.tenant == tenant]))
-            self._execute(data.draw(st.sampled_from((use.handle, other))), use.command, key, None)
+            self._execute(data.draw(st.sampled_from((use.handle, other))), use.command, key)
         elif isinstance(use.command, CreateDraft | PlaceOrder):
             other_command = use.command.model_copy(update={"customer": "another"})
             self._create(tenant, data.draw(st.sampled_from((use.command, other_command))), key)
@@ -202,7 +215,7 @@ class OrderMachine(RuleBasedStateMachine):
         for command, result in results:
             self._learn(Handle(tenant, result.id), command, result)
 
-    @rule(seconds=st.sampled_from((0.001, 60, 86_400, 86_400 * 4)))
+    @rule(seconds=st.sampled_from((0.001, 60, 86_400, 86_400 * 31)))
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.advance(seconds)
@@ -239,7 +252,9 @@ class OrderMachine(RuleBasedStateMachine):
         self._learn(handle, command, outcome)
         return handle
 
-    def _execute(self, handle: Handle, command: OrderCommand, key: str | None, version: int | None) -> None:
+    def _execute(
+        self, handle: Handle, command: OrderCommand, key: str | None = None, version: int | None = None
+    ) -> None:
         orders, before, order_id = self._orders(handle), self._known[handle], handle.order_id
         use = self._used(handle.tenant, command, key)
         permission = orders.allowed(order_id)[kind_of(type(command))]

@@ -70,6 +70,7 @@ class Attempts:
         self._deferred = deferred
         self._begun = time.monotonic()
         self._created = False
+        self._met: set[str] = set()
 
     def perform(self, script: Script[StorageT, T], storage: StorageT) -> T:
         """Run the script once over a storage and write what it gathered."""
@@ -82,8 +83,12 @@ class Attempts:
             locking=self.transaction and self.number > 1,
             deferred=self._deferred,
         )
-        result = script(unit)
-        unit.flush()
+        unit.lock(self._met)
+        try:
+            result = script(unit)
+            unit.flush()
+        finally:
+            self._met |= unit.met
         return result
 
     def perform_once(self, script: Script[StorageT, T], storage: StorageT) -> T:

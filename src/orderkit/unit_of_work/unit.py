@@ -80,6 +80,8 @@ class UnitOfWork(Generic[StorageT_co]):
 
     Attributes:
         chosen: Unique values nobody asked for, such as random numbers: where one is taken, another is chosen.
+        counted: How many numbers without gaps were taken.
+        met: The ids of the orders that were read from the storage.
     """
 
     def __init__(
@@ -99,6 +101,8 @@ class UnitOfWork(Generic[StorageT_co]):
         self.ids = ids
         self.changes = ChangeSet()
         self.chosen: set[str] = set()
+        self.counted = 0
+        self.met: set[str] = set()
         self._locking = locking
         self._deferred = deferred and not storage.in_transaction
         self._staged: dict[str, Order] = {}
@@ -109,8 +113,15 @@ class UnitOfWork(Generic[StorageT_co]):
         staged = self._staged.get(order_id)
         if staged is not None:
             return staged, self.storage.read_key(key) if key is not None else None
+        self.met.add(order_id)
         reading = self.storage.read(self.tenant, order_id, key=key, lock=self._locking)
         return (None if reading.order is None else self.decode(order_id, reading.order)), reading.stored
+
+    def lock(self, order_ids: set[str]) -> None:
+        """Lock orders that an earlier attempt has met, by id: those who lock in one order never deadlock."""
+        if self._locking and len(order_ids) > 1:
+            for order_id in sorted(order_ids):
+                self.storage.read(self.tenant, order_id, lock=True)
 
     def get(self, order_id: str) -> Order:
         """Return an order as staged or stored.
@@ -219,6 +230,6 @@ class UnitOfWork(Generic[StorageT_co]):
         try:
             return self.storage.commit(changes)
         except AlreadyExists as error:
-            if error.value in self.chosen and not self.storage.in_transaction:
+            if error.value in self.chosen:
                 raise Restart(transaction=False) from error
             raise

@@ -77,7 +77,7 @@ class SqlBackend:
                 self._create_on_postgresql()
             else:
                 self._create_on_sqlite()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             raise self._unreached(getattr(error, "orig", None) or error) from error
 
     def _create_on_postgresql(self) -> None:
