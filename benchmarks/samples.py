@@ -128,7 +128,7 @@ class Supply:
 
     def _new_names(self, now: datetime) -> dict[str, str]:
         names = {old: self._ids.new(old.partition("_")[0]) for old in self._names if "_" in old}
-        names[self._template.order.number or ""] = RandomNumbers().assign(lambda: 0)
+        names[self._template.order.number or ""] = RandomNumbers().assign("", lambda: 0)
         names[_json_time(self._template.order.created_at)] = _json_time(now)
         return names
 

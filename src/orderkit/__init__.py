@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from orderkit.domain.explain import Explanation
     from orderkit.domain.lines import Charge, Discount, Line, OrderCharge, OrderLine
     from orderkit.domain.money import Money, Rounding, UnitPrice
-    from orderkit.domain.numbers import GaplessNumbers, RandomNumbers
+    from orderkit.domain.numbers import GaplessNumbers, NumbersByTenant, RandomNumbers
     from orderkit.domain.order import Order
     from orderkit.domain.parties import Address, Contact, NoteText
     from orderkit.domain.pricing import TaxLevel, TaxRate
@@ -83,6 +83,7 @@ _HOMES = {
     "LineQuantity": "orderkit.domain.commands",
     "Money": "orderkit.domain.money",
     "NoteText": "orderkit.domain.parties",
+    "NumbersByTenant": "orderkit.domain.numbers",
     "Order": "orderkit.domain.order",
     "OrderCharge": "orderkit.domain.lines",
     "OrderFilter": "orderkit.orders.searching",
@@ -145,6 +146,7 @@ __all__ = [
     "LineQuantity",
     "Money",
     "NoteText",
+    "NumbersByTenant",
     "Order",
     "OrderCharge",
     "OrderFilter",

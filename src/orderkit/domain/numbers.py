@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import attrs
@@ -15,16 +15,13 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 class OrderNumbers(Protocol):
     """Assign order numbers."""
 
-    @property
-    def gapless(self) -> bool:
-        """Whether numbers are counted, which takes a real transaction and one order at a time per tenant."""
-        ...
-
-    def assign(self, count: Callable[[], int]) -> str:
+    def assign(self, tenant: str, count: Callable[[], int]) -> str:
         """Return a number for a new order.
 
         Args:
-            count: Takes the tenant's next number, without gaps; only a gapless strategy calls it.
+            tenant: Whose order it is.
+            count: Takes the tenant's next number, without gaps. It needs a real transaction and makes the
+                placements of a tenant wait for each other, so that only a gapless strategy calls it.
         """
         ...
 
@@ -38,15 +35,14 @@ class RandomNumbers:
         length: How many random characters follow, in groups of four; 12 have 60 bits.
 
     Example:
-        >>> len(RandomNumbers().assign(lambda: 0))
+        >>> len(RandomNumbers().assign("acme", lambda: 0))
         14
     """
 
     prefix: str = ""
     length: int = attrs.field(default=12, validator=attrs.validators.in_(range(8, 33)))
-    gapless: bool = attrs.field(default=False, init=False)
 
-    def assign(self, count: Callable[[], int]) -> str:
+    def assign(self, tenant: str, count: Callable[[], int]) -> str:
         """Return a random number."""
         bits = secrets.randbits(5 * self.length)
         characters = "".join(_ALPHABET[bits >> 5 * position & 31] for position in range(self.length))
@@ -66,14 +62,35 @@ class GaplessNumbers:
         digits: The least number of digits, filled with zeros.
 
     Example:
-        >>> GaplessNumbers(prefix="A", digits=6).assign(lambda: 42)
+        >>> GaplessNumbers(prefix="A", digits=6).assign("acme", lambda: 42)
         'A000042'
     """
 
     prefix: str = ""
     digits: int = 1
-    gapless: bool = attrs.field(default=True, init=False)
 
-    def assign(self, count: Callable[[], int]) -> str:
+    def assign(self, tenant: str, count: Callable[[], int]) -> str:
         """Return the tenant's next number."""
         return f"{self.prefix}{count():0{self.digits}d}"
+
+
+@attrs.frozen
+class NumbersByTenant:
+    """A strategy for each tenant that needs one of its own.
+
+    Attributes:
+        tenants: The strategy by tenant.
+        default: The strategy of all others.
+
+    Example:
+        >>> numbers = NumbersByTenant({"acme": GaplessNumbers()})
+        >>> numbers.assign("acme", lambda: 42)
+        '42'
+    """
+
+    tenants: Mapping[str, OrderNumbers]
+    default: OrderNumbers = attrs.Factory(RandomNumbers)
+
+    def assign(self, tenant: str, count: Callable[[], int]) -> str:
+        """Return a number as the tenant's strategy assigns it."""
+        return self.tenants.get(tenant, self.default).assign(tenant, count)

@@ -161,7 +161,7 @@ def _numbered(unit: OrderUnit, events: tuple[Event, ...], policy: OrderPolicy) -
     def numbered(event: Event) -> Event:
         if not isinstance(event, OrderPlaced) or event.order.number is not None:
             return event
-        number = policy.numbers.assign(count)
+        number = policy.numbers.assign(unit.tenant, count)
         unit.chosen.add(number)
         return attrs.evolve(event, order=attrs.evolve(event.order, number=number))
 

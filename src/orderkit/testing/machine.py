@@ -34,7 +34,6 @@ from orderkit.domain.commands import CreateDraft, HoldOrder, OrderCommand, Place
 from orderkit.domain.decisions import Preview
 from orderkit.domain.evolution import replay
 from orderkit.domain.order import Order
-from orderkit.domain.rules import IllegalTransition
 from orderkit.domain.status import OrderStatus
 from orderkit.errors import (
     AlreadyExists,
@@ -259,10 +258,9 @@ class OrderMachine(RuleBasedStateMachine):
         use = self._used(handle.tenant, command, key)
         permission = orders.allowed(order_id)[kind_of(type(command))]
         foreseen = attempt(lambda: orders.preview(order_id, command))
-        outcome = attempt(
-            lambda: orders.execute(order_id, command, expected_version=version, idempotency_key=key),
-        )
+        outcome = attempt(lambda: orders.execute(order_id, command, expected_version=version, idempotency_key=key))
         self._touched.add(handle)
+        assert bool(permission) is Expectation.of(before).allows(command, self.clock.now())
         if use is not None:
             self._check_repeated(use, handle, command, outcome)
         elif version is not None and version != before.version:
@@ -272,10 +270,8 @@ class OrderMachine(RuleBasedStateMachine):
             refusals = {type(refusal) for refusal in permission.refusals}
             assert type(outcome) in refusals, outcome
             assert type(foreseen) in refusals, foreseen
-            assert Expectation.of(before).possible(command) is (IllegalTransition not in refusals)
         elif isinstance(foreseen, Preview):
             assert isinstance(outcome, Order), outcome
-            assert Expectation.of(before).possible(command)
             self._check_foreseen(handle, foreseen, outcome)
             self._remember(handle, handle, command, key, outcome)
             self._learn(handle, command, outcome)
@@ -291,10 +287,7 @@ class OrderMachine(RuleBasedStateMachine):
             return work(transaction)
 
     def _bound(self, tenant: str) -> OrderKit:
-        return self.kit.for_tenant(self._full_name(tenant))
-
-    def _full_name(self, tenant: str) -> str:
-        return f"{tenant}-{self._run_id}"
+        return self.kit.for_tenant(f"{tenant}-{self._run_id}")
 
     def _orders(self, handle: Handle) -> Orders:
         return self._bound(handle.tenant).orders
@@ -352,7 +345,7 @@ class OrderMachine(RuleBasedStateMachine):
         middle = (known.version + 1) // 2
         assert canonical(orders.as_of(handle.order_id, version=middle)) == canonical(replay(events[:middle]))
         assert canonical(orders.as_of(handle.order_id, time=known.updated_at)) == canonical(known)
-        messages = self.outbox(self._full_name(handle.tenant))
+        messages = self.outbox(f"{handle.tenant}-{self._run_id}")
         if messages is not None:
             mine = sorted((row.aggregate_version, row.id) for row in messages if row.aggregateid == handle.order_id)
             assert mine == [(record.version, record.id) for record in history]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import attrs
@@ -40,6 +41,7 @@ from orderkit.domain.commands import (
 from orderkit.domain.events import Event, OrderPlaced
 from orderkit.domain.lines import OrderCharge, OrderLine, units_of
 from orderkit.domain.order import Order
+from orderkit.domain.status import OrderStatus
 
 canonical: Final = msgspec.json.Encoder(decimal_format="string", order="sorted").encode
 """Encode a value so that two values look alike if, and only if, they are stored alike."""
@@ -70,6 +72,7 @@ class Expectation:
 
     version: int
     status: str
+    expires_at: datetime | None
     substate: str | None
     customer: str | None
     holds: frozenset[str]
@@ -87,6 +90,7 @@ class Expectation:
         return cls(
             order.version,
             order.status.value,
+            order.expires_at,
             order.substate,
             order.customer,
             frozenset(hold.name for hold in order.holds),
@@ -99,8 +103,14 @@ class Expectation:
             order.metadata,
         )
 
-    def possible(self, command: OrderCommand) -> bool:
-        """Tell whether the state alone allows a command, whatever else may speak against it."""
+    def allows(self, command: OrderCommand, now: datetime) -> bool:
+        """Tell whether a command is allowed at a time, whatever its contents."""
+        if isinstance(command, ConfirmOrder | CompleteOrder) and self.holds:
+            return False
+        if isinstance(command, ExpireOrder) and self.expires_at is not None and now < self.expires_at:
+            return False
+        if isinstance(command, PlaceDraft) and not self.lines:
+            return False
         return self.status in _POSSIBLE.get(type(command), _ANY).split()
 
     def after(self, command: OrderCommand, actual: Order) -> Expectation:
@@ -245,8 +255,10 @@ def check_figures(order: Order) -> None:
     assert totals.tax == sum(tax.amount for tax in order.taxes) == sum(item.tax for item in items)
     assert order.current_total == order.total - order.cancelled_total
     assert 0 <= order.current_total.minor <= totals.total
-    if order.status == "cancelled":
+    if order.status is OrderStatus.CANCELLED:
         assert not order.current_total
+    else:
+        assert totals.cancelled == sum(line.part(0, line.cancelled).total for line in order.lines)
 
 
 def told(after: Order, events: Sequence[Event], before: bytes) -> bytes:

@@ -73,8 +73,23 @@ class AwaitingExecutor:
         await_only(self._cursor.executemany(sql, rows))
 
 
+_INFO = "orderkit.executor"
+
+
 def executor_of(connection: PoolProxiedConnection, driver: str) -> Executor:
-    """Return an executor for a pooled connection.
+    """Return the executor of a pooled connection, one for its life.
+
+    A cursor of psycopg learns how to send and read values as it goes: a new one for each storage was measured
+    at 100 microseconds more.
+    """
+    executor: Executor | None = connection.info.get(_INFO)
+    if executor is None:
+        executor = connection.info[_INFO] = _new_executor(connection, driver)
+    return executor
+
+
+def _new_executor(connection: PoolProxiedConnection, driver: str) -> Executor:
+    """Return a new executor.
 
     psycopg is used through its raw cursors, which take `$1`, `$2`, … as the server does: it caches no
     statement of more than 50 parameters in its own style, and would split the text anew at each call.
