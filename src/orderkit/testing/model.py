@@ -107,6 +107,8 @@ class Expectation:
         """Tell whether a command is allowed at a time, whatever its contents."""
         if isinstance(command, ConfirmOrder | CompleteOrder) and self.holds:
             return False
+        if isinstance(command, ReleaseOrder) and not self.holds:
+            return False
         if isinstance(command, ExpireOrder) and self.expires_at is not None and now < self.expires_at:
             return False
         if isinstance(command, PlaceDraft) and not self.lines:

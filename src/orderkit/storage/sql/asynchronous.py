@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from typing import TypeVar
 
@@ -49,7 +49,7 @@ class AsyncSqlBackend:
         self._bridge: Bridge = Greenlets() if isinstance(engine, AsyncEngine) else Threads()
 
     @asynccontextmanager
-    async def connect(self, *, transaction: bool = False) -> AsyncIterator[Caller[SqlStorage]]:
+    async def connect(self, *, transaction: bool = False) -> AsyncGenerator[Caller[SqlStorage]]:
         """Open a storage for the length of a block; with `transaction`, of one transaction.
 
         Without one nothing is kept between two calls: each of them takes a connection and returns it.

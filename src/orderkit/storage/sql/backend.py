@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from sqlalchemy import Engine
@@ -56,7 +56,7 @@ class SqlBackend:
         self._engine.dispose(close=False)
 
     @contextmanager
-    def connect(self, *, transaction: bool = False) -> Iterator[SqlStorage]:
+    def connect(self, *, transaction: bool = False) -> Generator[SqlStorage]:
         """Open a storage for the length of a block; with `transaction`, of one transaction."""
         with self._turn():
             connection = self._checkout()
@@ -120,8 +120,9 @@ class SqlBackend:
 
     def _set_autocommit(self, connection: PoolProxiedConnection) -> None:
         """Have a connection of the application's own engine commit each statement; ours do already."""
-        if self._dialect.one_statement and not getattr(connection.dbapi_connection, "autocommit", True):
-            self._engine.dialect.set_isolation_level(connection.dbapi_connection, "AUTOCOMMIT")
+        driver = connection.dbapi_connection
+        if driver is not None and self._dialect.one_statement and not getattr(driver, "autocommit", True):
+            self._engine.dialect.set_isolation_level(driver, "AUTOCOMMIT")
 
     def _checkin(self, connection: PoolProxiedConnection, storage: SqlStorage) -> None:
         """Return a connection as it was, or have it replaced if it cannot be trusted any more."""
@@ -130,9 +131,14 @@ class SqlBackend:
         elif storage.damaged:
             connection.invalidate()
         else:
-            if not self._owned and self._dialect.one_statement:
-                self._engine.dialect.reset_isolation_level(connection.dbapi_connection)
+            self._reset_autocommit(connection)
             connection.close()
+
+    def _reset_autocommit(self, connection: PoolProxiedConnection) -> None:
+        """Give a connection of the application's own engine back as it was."""
+        driver = connection.dbapi_connection
+        if driver is not None and self._dialect.one_statement and not self._owned:
+            self._engine.dialect.reset_isolation_level(driver)
 
     def _unreached(self, error: BaseException) -> OrderKitError:
         if isinstance(error, PoolTimeout):
@@ -149,7 +155,7 @@ def _write_lock_of(engine: Engine) -> WriteLock | None:
 
 
 @contextmanager
-def _held(lock: WriteLock, timeout: float) -> Iterator[None]:
+def _held(lock: WriteLock, timeout: float) -> Generator[None]:
     take(lock, timeout)
     try:
         yield
@@ -184,6 +190,6 @@ def _is_readable(descriptor: int) -> bool:
 def _answers(connection: PoolProxiedConnection) -> bool:
     try:
         connection.cursor().execute("SELECT 1")
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the connection is of no use
         return False
     return True

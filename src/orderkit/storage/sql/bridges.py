@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Protocol, TypeVar
@@ -111,7 +111,7 @@ class Threads:
         return await _settled(asyncio.wrap_future(running), running.cancel, state, math.inf)
 
     @contextmanager
-    def dedicated(self) -> Iterator[Bridge]:
+    def dedicated(self) -> Generator[Bridge]:
         """Return a thread of its own: work that waits for a lock must not keep its holder waiting."""
         own = Threads(1)
         try:

@@ -22,6 +22,8 @@ def dialect_for(database: str, driver: str, schema: str | None) -> Dialect:
     """
     if schema is not None and not _IDENTIFIER.fullmatch(schema):
         raise ConfigurationError("The schema's name must be letters, digits and underscores, at most 63.")
+    if database == "postgresql" and driver not in {"psycopg", "asyncpg"}:
+        raise ConfigurationError(f"PostgreSQL is used through psycopg or asyncpg, not through {driver!r}.")
     if database == "postgresql":
         return Postgresql(driver, schema=None if schema is None else f'"{schema}"')
     if database == "sqlite" and schema is None:

@@ -52,19 +52,6 @@ class SqlOptions(TypedDict, total=False):
     schema: str | None
 
 
-_DEFAULTS: SqlOptions = {
-    "pool_size": 5,
-    "max_overflow": 10,
-    "pool_timeout": 10.0,
-    "connect_timeout": 5.0,
-    "lock_timeout": 5.0,
-    "statement_timeout": None,
-    "busy_timeout": 5.0,
-    "sqlite_synchronous": "full",
-    "schema": None,
-}
-
-
 def open_backend(url: str, **options: Unpack[SqlOptions]) -> SqlBackend:
     """Open the storage behind a SQLAlchemy URL. Nothing is connected before the first use.
 
@@ -79,15 +66,12 @@ def open_backend(url: str, **options: Unpack[SqlOptions]) -> SqlBackend:
         >>> backend = open_backend("sqlite://")
         >>> backend.create_schema()
     """
-    chosen: SqlOptions = {**_DEFAULTS, **options}
     parsed = _parsed(url)
-    if _is_sqlite(parsed):
-        engine = _sqlite_engine(parsed, chosen)
-    else:
-        engine = _postgresql_engine(create_engine, parsed, chosen)
+    create: Callable[..., Engine] = create_engine
+    engine = _sqlite_engine(parsed, options) if _is_sqlite(parsed) else _postgresql_engine(create, parsed, options)
     if engine.dialect.is_async:
         raise ConfigurationError(f"{parsed.drivername!r} is for AsyncOrderKit; OrderKit takes 'postgresql+psycopg'.")
-    return SqlBackend(engine, schema=chosen["schema"], busy_timeout=chosen["busy_timeout"], owned=True)
+    return SqlBackend(engine, schema=options.get("schema"), busy_timeout=_busy_timeout(options), owned=True)
 
 
 def open_async_backend(url: str, **options: Unpack[SqlOptions]) -> AsyncSqlBackend:
@@ -100,13 +84,14 @@ def open_async_backend(url: str, **options: Unpack[SqlOptions]) -> AsyncSqlBacke
     Raises:
         ConfigurationError: The URL, its driver or an option cannot be used.
     """
-    chosen: SqlOptions = {**_DEFAULTS, **options}
     parsed = _parsed(url)
-    if _is_sqlite(parsed):
-        engine: Engine | AsyncEngine = _sqlite_engine(parsed, chosen)
-    else:
-        engine = _postgresql_engine(create_async_engine, parsed, chosen)
-    return AsyncSqlBackend(engine, schema=chosen["schema"], busy_timeout=chosen["busy_timeout"], owned=True)
+    create: Callable[..., AsyncEngine] = create_async_engine
+    engine = _sqlite_engine(parsed, options) if _is_sqlite(parsed) else _postgresql_engine(create, parsed, options)
+    return AsyncSqlBackend(engine, schema=options.get("schema"), busy_timeout=_busy_timeout(options), owned=True)
+
+
+def _busy_timeout(options: SqlOptions) -> float:
+    return options.get("busy_timeout", 5.0)
 
 
 def _parsed(url: str) -> URL:
@@ -139,10 +124,10 @@ def _sqlite_engine(url: URL, options: SqlOptions) -> Engine:
 
 def _set_up_sqlite(options: SqlOptions, connection: sqlite3.Connection, _record: object) -> None:
     """Set up a new connection: a log instead of a journal lets readers and the writer alone."""
-    connection.execute(f"PRAGMA busy_timeout = {int(options['busy_timeout'] * 1000)}")
+    connection.execute(f"PRAGMA busy_timeout = {int(_busy_timeout(options) * 1000)}")
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {options['sqlite_synchronous']}")
+    connection.execute(f"PRAGMA synchronous = {options.get('sqlite_synchronous', 'full')}")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
@@ -179,16 +164,23 @@ def _psycopg_arguments(url: URL, options: SqlOptions) -> dict[str, object]:
     settings = " ".join(f"-c {name}={value}" for name, value in _settings(options).items())
     given = url.query.get("options", ())
     parts = [settings, *((given,) if isinstance(given, str) else given)]
-    return {"connect_timeout": max(1, math.ceil(options["connect_timeout"])), "options": " ".join(parts)}
+    return {"connect_timeout": max(1, math.ceil(_connect_timeout(options))), "options": " ".join(parts)}
 
 
 def _asyncpg_arguments(options: SqlOptions) -> dict[str, object]:
-    return {"timeout": options["connect_timeout"], "server_settings": _settings(options)}
+    return {"timeout": _connect_timeout(options), "server_settings": _settings(options)}
+
+
+def _connect_timeout(options: SqlOptions) -> float:
+    return options.get("connect_timeout", 5.0)
 
 
 def _settings(options: SqlOptions) -> dict[str, str]:
     """Return the settings of a session, in milliseconds as PostgreSQL wants them."""
-    timeouts = {"lock_timeout": options["lock_timeout"], "statement_timeout": options["statement_timeout"]}
+    timeouts = {
+        "lock_timeout": options.get("lock_timeout", 5.0),
+        "statement_timeout": options.get("statement_timeout"),
+    }
     return {name: str(int(seconds * 1000)) for name, seconds in timeouts.items() if seconds is not None}
 
 
@@ -201,8 +193,8 @@ def _set_up_psycopg(connection: PsycopgConnection, _record: object) -> None:
 
 def _pool(options: SqlOptions) -> dict[str, Any]:
     return {
-        "pool_size": options["pool_size"],
-        "max_overflow": options["max_overflow"],
-        "pool_timeout": options["pool_timeout"],
+        "pool_size": options.get("pool_size", 5),
+        "max_overflow": options.get("max_overflow", 10),
+        "pool_timeout": options.get("pool_timeout", 10.0),
         "pool_use_lifo": True,
     }

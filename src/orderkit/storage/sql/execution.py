@@ -30,10 +30,21 @@ class DriverCursor(Protocol):
     """The part of a DB-API 2.0 cursor that is used (PEP 249)."""
 
     @property
-    def description(self) -> object: ...
-    def execute(self, operation: str, parameters: Sequence[Parameter], /) -> object: ...
-    def executemany(self, operation: str, parameters: Sequence[Sequence[Parameter]], /) -> object: ...
-    def fetchall(self) -> Rows: ...
+    def description(self) -> object:
+        """What the columns of the result are; None if there is none."""
+        ...
+
+    def execute(self, operation: str, parameters: Sequence[Parameter], /) -> object:
+        """Run a statement."""
+        ...
+
+    def executemany(self, operation: str, parameters: Sequence[Sequence[Parameter]], /) -> object:
+        """Run a statement for each row of parameters."""
+        ...
+
+    def fetchall(self) -> Rows:
+        """Return all rows of the result."""
+        ...
 
 
 class DriverExecutor:
@@ -53,8 +64,31 @@ class DriverExecutor:
         self._cursor.executemany(sql, rows)
 
 
+class PsycopgExecutor:
+    """Run statements on a raw cursor of psycopg.
+
+    It takes `$1`, `$2`, … as the server does. In its own style psycopg keeps no statement of more than 50
+    parameters in mind, and would split the text anew at each call; and `description` builds an object for
+    each column only to be asked whether there are any.
+    """
+
+    # A cursor of a driver that may not be installed: its type cannot be named here.
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def execute(self, sql: str, parameters: Sequence[Parameter] = ()) -> Rows:
+        """Run a statement and return all its rows; none if it has none to return."""
+        cursor = self._cursor
+        cursor.execute(sql, parameters)
+        return cast("Rows", cursor.fetchall()) if cursor.pgresult.nfields else ()
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Parameter]]) -> None:
+        """Run a statement that returns nothing once for each row of parameters."""
+        self._cursor.executemany(sql, rows)
+
+
 class AwaitingExecutor:
-    """Run statements on an asynchronous cursor of psycopg, from inside SQLAlchemy's greenlet."""
+    """Run statements on a raw asynchronous cursor of psycopg, from inside SQLAlchemy's greenlet."""
 
     # A cursor of a driver that may not be installed: its type cannot be named here.
     def __init__(self, cursor: Any) -> None:
@@ -66,7 +100,7 @@ class AwaitingExecutor:
 
     async def _execute(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
         await self._cursor.execute(sql, parameters)
-        return cast("Rows", await self._cursor.fetchall()) if self._cursor.description else ()
+        return cast("Rows", await self._cursor.fetchall()) if self._cursor.pgresult.nfields else ()
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Parameter]]) -> None:
         """Run a statement that returns nothing once for each row of parameters."""
@@ -101,4 +135,4 @@ def _new_executor(connection: PoolProxiedConnection, driver: str) -> Executor:
     raw: Any = connection.driver_connection
     if isinstance(raw, AsyncConnection):
         return AwaitingExecutor(AsyncRawCursor(raw))
-    return DriverExecutor(cast("DriverCursor", RawCursor(raw)))
+    return PsycopgExecutor(RawCursor(raw))

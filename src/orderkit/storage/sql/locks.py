@@ -7,6 +7,7 @@ polling the database itself. Neither replaces SQLite's own lock: a foreign write
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import threading
@@ -16,10 +17,8 @@ from pathlib import Path
 
 from orderkit.storage.sql.forking import renew_after_fork
 
-try:
-    import fcntl
-except ModuleNotFoundError:  # a platform without it relies on SQLite's own lock between processes
-    fcntl = None  # type: ignore[assignment]
+_HAS_FILE_LOCKS = importlib.util.find_spec("fcntl") is not None
+"""A platform without them relies on SQLite's own lock between processes."""
 
 _SHORTEST_WAIT = 0.0002
 _LONGEST_WAIT = 0.002
@@ -33,7 +32,7 @@ class WriteLock:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = None if path is None or fcntl is None else path.with_name(path.name + "-orderkit-lock")
+        self._path = None if path is None or not _HAS_FILE_LOCKS else path.with_name(path.name + "-orderkit-lock")
         self._threads = threading.Lock()
         self._file: int | None = None
         renew_after_fork(self)
@@ -58,34 +57,20 @@ class WriteLock:
 
     def _acquire_file(self, path: Path, deadline: float) -> bool:
         """Take the lock between processes, polling: a wait inside the kernel has no time-out."""
-        if self._file is None and not self._open(path):
-            return True
-        while not self._try_file():
+        if self._file is None:
+            self._file = _opened(path)
+        while self._file is not None and not _try_lock(self._file):
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(random.uniform(_SHORTEST_WAIT, _LONGEST_WAIT))
-        return True
-
-    def _open(self, path: Path) -> bool:
-        """Open the lock's file; where there is no room or no right to, SQLite's own lock must do."""
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError:
-            return False
-        return True
-
-    def _try_file(self) -> bool:
-        assert self._file is not None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+            time.sleep(random.uniform(_SHORTEST_WAIT, _LONGEST_WAIT))  # noqa: S311 - spreads waiters, guards nothing
         return True
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Give the lock back; a child after a fork has none of its parent's to give."""
+        if not self._threads.locked():
+            return
         if self._file is not None:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            _unlock(self._file)
         self._threads.release()
 
     def _close(self) -> None:
@@ -95,6 +80,30 @@ class WriteLock:
             os.close(descriptor)
 
     __del__ = _close
+
+
+def _opened(path: Path) -> int | None:
+    """Open the lock's file; where there is no room or no right to, SQLite's own lock must do."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:
+        return None
+
+
+def _try_lock(descriptor: int) -> bool:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+
+    try:
+        flock(descriptor, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unlock(descriptor: int) -> None:
+    from fcntl import LOCK_UN, flock
+
+    flock(descriptor, LOCK_UN)
 
 
 _locks: weakref.WeakValueDictionary[Path, WriteLock] = weakref.WeakValueDictionary()

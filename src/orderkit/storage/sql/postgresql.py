@@ -1,11 +1,13 @@
 """PostgreSQL: a change set is one data-modifying statement, one round trip and one commit.
 
-The statement is built once for each *shape*: which parts a change set has, and whether each is one row or
-many. Single rows travel as scalars, many as one array for each column. Inside the statement, in this
+The statement is built once for each *shape*: which parts a change set has, and how many rows each has, up to
+a few. A few rows travel as scalars, more as one array for each column. Inside the statement, in this
 order: lock the guarded orders at their versions; claim the key if all of them held; write the rest if both
 did; say what held. A key claimed first would be burnt by a stale version, an order updated first would be
 changed by a duplicate. Orders are locked in the order of their ids, so that two writers cannot deadlock.
 """
+
+# ruff: noqa: S608 - statements are made of the names of tables and columns, never of values
 
 from __future__ import annotations
 
@@ -23,11 +25,14 @@ from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome
 
-Part = tuple[tuple[Table, bool], ...]
-"""The tables one kind of change touches, each with whether it has many rows."""
+MANY = 5
+"""From how many rows on a part travels as arrays: drivers write arrays slowly, and every count is a shape."""
+
+Part = tuple[tuple[Table, int], ...]
+"""The tables one kind of change touches, each with its number of rows, or `MANY`."""
 
 Shape = tuple[int, bool, Part, Part, Part, Part]
-"""No, one or many guards; a claim or none; deletes, updates, upserts and inserts."""
+"""How many guards, up to `MANY`; a claim or none; deletes, updates, upserts and inserts."""
 
 _TYPES = {"text": "text", "json": "text", "integer": "int4", "bigint": "int8", "boolean": "bool", "time": "timestamptz"}
 
@@ -37,12 +42,12 @@ _GUARD_KINDS = ("text", "text", "integer")
 def shape_of(changes: ChangeSet) -> Shape:
     """Return the shape of a change set."""
     return (
-        min(len(changes.guards), 2),
+        min(len(changes.guards), MANY),
         changes.claim is not None,
-        tuple([(table, len(rows) > 1) for table, rows in changes.deletes.items()]),
-        tuple([(table, len(rows) > 1) for table, rows in changes.updates.items()]),
-        tuple([(table, len(rows) > 1) for table, rows in changes.upserts.items()]),
-        tuple([(table, len(rows) > 1) for table, rows in changes.inserts.items()]),
+        tuple([(table, min(len(rows), MANY)) for table, rows in changes.deletes.items()]),
+        tuple([(table, min(len(rows), MANY)) for table, rows in changes.updates.items()]),
+        tuple([(table, min(len(rows), MANY)) for table, rows in changes.upserts.items()]),
+        tuple([(table, min(len(rows), MANY)) for table, rows in changes.inserts.items()]),
     )
 
 
@@ -65,9 +70,10 @@ def parameters_of(changes: ChangeSet) -> list[Parameter]:
 
 
 def _add(parameters: list[Parameter], rows: Sequence[Row]) -> None:
-    """Add one row as scalars, or many as one list for each column."""
-    if len(rows) == 1:
-        parameters += rows[0]
+    """Add a few rows as scalars, or many as one list for each column."""
+    if len(rows) < MANY:
+        for row in rows:
+            parameters += row
     else:
         parameters += map(list, zip(*rows, strict=True))
 
@@ -138,10 +144,10 @@ def change_statement(shape: Shape) -> str:
     """Return the template of the one statement that writes every change set of a shape."""
     guards, claim, deletes, updates, upserts, inserts = shape
     gate = "ok" if claim else "held" if guards else None
-    writes = [_delete(table, many, gate) for table, many in deletes]
-    writes += [_update(table, many, gate) for table, many in updates]
-    writes += [_insert(table, many, gate) + replacing(table) for table, many in upserts]
-    writes += [_insert(table, many, gate) for table, many in inserts]
+    writes = [_delete(table, count, gate) for table, count in deletes]
+    writes += [_update(table, count, gate) for table, count in updates]
+    writes += [_insert(table, count, gate) + replacing(table) for table, count in upserts]
+    writes += [_insert(table, count, gate) for table, count in inserts]
     # Backwards, since PostgreSQL runs the last of them first.
     parts = _gates(guards, claim) + [f"w{number} AS ({write})" for number, write in enumerate(reversed(writes))]
     return f"WITH {', '.join(parts)} {_verdict(gate, guards, claim)}"
@@ -151,7 +157,7 @@ def _gates(guards: int, claim: bool) -> list[str]:
     """Return what comes before the writes: the guarded orders, and the key if they all held."""
     parts = []
     if guards:
-        source = _source(("tenant", "id", "version"), _GUARD_KINDS, many=guards > 1)
+        source = _source(("tenant", "id", "version"), _GUARD_KINDS, guards)
         wanted = ":bigint" if guards > 1 else "1"
         parts.append(
             f"guarded AS (SELECT 1 FROM {{orders}} AS o JOIN {source} USING (tenant, id, version) "
@@ -160,7 +166,7 @@ def _gates(guards: int, claim: bool) -> list[str]:
         parts.append(f"held AS MATERIALIZED (SELECT count(*) = {wanted} AS ok FROM guarded)")
     if claim:
         parts.append(
-            f"claimed AS ({_insert(KEYS, False, 'held' if guards else None)} ON CONFLICT DO NOTHING RETURNING 1)"
+            f"claimed AS ({_insert(KEYS, 1, 'held' if guards else None)} ON CONFLICT DO NOTHING RETURNING 1)"
         )
         parts.append("ok AS MATERIALIZED (SELECT EXISTS (SELECT FROM claimed) AS ok)")
     return parts
@@ -181,17 +187,19 @@ def _verdict(gate: str | None, guards: int, claim: bool) -> str:
     return f"SELECT {held}, ok.ok, {KEY_COLUMNS} FROM {both} {key_join}"
 
 
-def _source(columns: Sequence[str], kinds: Sequence[str], *, many: bool) -> str:
-    """Return the rows of a part as a relation named v: one of scalars, or many of arrays."""
+def _source(columns: Sequence[str], kinds: Sequence[str], count: int) -> str:
+    """Return the rows of a part as a relation named v: a few of scalars, or many of arrays."""
     wire = ["text" if kind == "json" else kind for kind in kinds]
-    rows = f"unnest({', '.join(f':{kind}[]' for kind in wire)})"
-    if not many:
-        rows = f"(VALUES ({', '.join(f':{kind}' for kind in wire)}))"
+    if count < MANY:
+        row = f"({', '.join(f':{kind}' for kind in wire)})"
+        rows = f"(VALUES {', '.join([row] * count)})"
+    else:
+        rows = f"unnest({', '.join(f':{kind}[]' for kind in wire)})"
     return f"{rows} AS v ({', '.join(columns)})"
 
 
-def _table_source(table: Table, columns: Sequence[str], *, many: bool) -> str:
-    return _source(columns, [kind_of(table.name, column) for column in columns], many=many)
+def _table_source(table: Table, columns: Sequence[str], count: int) -> str:
+    return _source(columns, [kind_of(table.name, column) for column in columns], count)
 
 
 def _value(table: Table, column: str) -> str:
@@ -209,21 +217,21 @@ def _from(source: str, gate: str | None) -> str:
     return source if gate is None else f"{source}, {gate}"
 
 
-def _insert(table: Table, many: bool, gate: str | None) -> str:
+def _insert(table: Table, count: int, gate: str | None) -> str:
     values = ", ".join(_value(table, column) for column in table.columns)
-    source = _from(_table_source(table, table.columns, many=many), gate)
+    source = _from(_table_source(table, table.columns, count), gate)
     where = "" if gate is None else f" WHERE {gate}.ok"
     return f"INSERT INTO {{{table.name}}} ({', '.join(table.columns)}) SELECT {values} FROM {source}{where}"
 
 
-def _update(table: Table, many: bool, gate: str | None) -> str:
+def _update(table: Table, count: int, gate: str | None) -> str:
     assigned = ", ".join(f"{column} = {_value(table, column)}" for column in table.columns if column not in table.key)
-    source = _from(_table_source(table, table.columns, many=many), gate)
+    source = _from(_table_source(table, table.columns, count), gate)
     return f"UPDATE {{{table.name}}} AS t SET {assigned} FROM {source} WHERE {_matching(table, gate)}"
 
 
-def _delete(table: Table, many: bool, gate: str | None) -> str:
-    source = _from(_table_source(table, table.key, many=many), gate)
+def _delete(table: Table, count: int, gate: str | None) -> str:
+    source = _from(_table_source(table, table.key, count), gate)
     return f"DELETE FROM {{{table.name}}} AS t USING {source} WHERE {_matching(table, gate)}"
 
 

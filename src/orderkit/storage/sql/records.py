@@ -1,5 +1,7 @@
 """Statements that read, shared by every dialect, and the records made of their rows."""
 
+# ruff: noqa: S608 - statements are made of the names of tables and columns, never of values
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -114,4 +116,4 @@ def personal_row(dialect: Dialect, row: Row) -> PersonalRow:
     """Make a personal row of its columns."""
     *values, created_at, erased_at = row
     erased = None if erased_at is None else dialect.decode_time(erased_at)
-    return PersonalRow._make(cast("list[Any]", [*values, dialect.decode_time(created_at), erased]))
+    return PersonalRow._make([*cast("list[Any]", values), dialect.decode_time(created_at), erased])

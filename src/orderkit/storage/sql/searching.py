@@ -4,6 +4,8 @@ A page starts behind a row by comparing rows, `(created_at, id) < (?, ?)`, which
 depth; the same written with OR was measured at 142 times the time, an offset at 468 times.
 """
 
+# ruff: noqa: S608 - statements are made of the names of tables and columns, never of values
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ _KINDS = {column: kind_of("orders", column) for column in ORDERS.columns if colu
 _PYTHON: dict[str, type] = {"text": str, "integer": int, "bigint": int, "boolean": bool, "time": datetime}
 _LARGEST = {"integer": 2**31 - 1, "bigint": 2**63 - 1}
 _MOST_VALUES = 1_000
+_UNIQUE = {"id", *(columns[-1] for columns in ORDERS.unique)}
+"""Columns of which no two orders of a tenant share a value: a second one would only be sorted by in vain."""
 
 
 class _Statement:
@@ -74,9 +78,13 @@ def _add_keyset(statement: _Statement, search: Search, descends: bool) -> str:
     sort, kind = search.sort, _kind(search.sort)
     direction, comparison = ("DESC", "<") if descends else ("ASC", ">")
     statement.add(f"o.{sort} IS NOT NULL")
-    if search.after is not None:
-        value, order_id = (_checked(sort, search.after[0]), _checked("id", search.after[1]))
-        statement.add(f"(o.{sort}, o.id) {comparison} (:{kind}, :text)", value, order_id)
+    values = () if search.after is None else (_checked(sort, search.after[0]), _checked("id", search.after[1]))
+    if sort in _UNIQUE:
+        if values:
+            statement.add(f"o.{sort} {comparison} :{kind}", values[0])
+        return f"o.{sort} {direction}"
+    if values:
+        statement.add(f"(o.{sort}, o.id) {comparison} (:{kind}, :text)", *values)
     return f"o.{sort} {direction}, o.id {direction}"
 
 

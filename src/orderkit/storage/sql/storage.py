@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TypeVar, cast
@@ -110,7 +110,7 @@ class SqlStorage:
         return len(self._change(records.forget_expired(self._dialect.skip_locked), (now, limit)))
 
     @contextmanager
-    def inside(self, transaction: Bracket) -> Iterator[None]:
+    def inside(self, transaction: Bracket) -> Generator[None]:
         """Surround a block with a transaction: committed at its end, rolled back if it raises."""
         with self._doing(transaction.writing):
             transaction.open()
@@ -157,7 +157,7 @@ class SqlStorage:
         return result
 
     @contextmanager
-    def _doing(self, phase: Phase, changes: ChangeSet | None = None) -> Iterator[None]:
+    def _doing(self, phase: Phase, changes: ChangeSet | None = None) -> Generator[None]:
         """Turn whatever a driver raises into an error of orderkit, and remember what it did to the connection."""
         if self.is_foreign:
             raise StorageFailed("The block was entered in another process. Open a new one after a fork.")

@@ -11,6 +11,8 @@ fixed width, which sorts by time.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -46,7 +48,7 @@ class PostgresqlOnly(UserDefinedType[object]):
 class TransactionId(PostgresqlOnly):
     """PostgreSQL's 64-bit transaction id."""
 
-    def get_col_spec(self) -> str:
+    def get_col_spec(self, **_options: Any) -> str:
         """Return the name of the type."""
         return "xid8"
 
@@ -54,17 +56,17 @@ class TransactionId(PostgresqlOnly):
 class SequenceNumber(PostgresqlOnly):
     """A number drawn from a sequence beside the primary key."""
 
-    def get_col_spec(self) -> str:
+    def get_col_spec(self, **_options: Any) -> str:
         """Return the name of the type."""
         return "bigint"
 
 
-@compiles(CreateColumn)  # type: ignore[no-untyped-call, untyped-decorator]  # SQLAlchemy leaves it untyped
-def _create_column(element: CreateColumn, compiler: DDLCompiler, **options: object) -> str | None:
+@compiles(CreateColumn)
+def _create_column(element: CreateColumn, compiler: DDLCompiler, **options: Any) -> str | None:
     """Leave out, on the other databases, the columns that are PostgreSQL's alone."""
     if isinstance(element.element.type, PostgresqlOnly) and compiler.dialect.name != "postgresql":
         return None
-    return compiler.visit_create_column(element, **options)
+    return cast("str", compiler.visit_create_column(element, **options))  # type: ignore[no-untyped-call]  # SQLAlchemy
 
 
 _TEXT = Text().with_variant(Text(collation="C"), "postgresql")

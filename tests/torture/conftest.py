@@ -1,0 +1,7 @@
+"""The storages of the front-door tests, without memory: what is killed must have been kept."""
+
+from __future__ import annotations
+
+from tests.integration.kit.conftest import place, postgresql, tenant
+
+__all__ = ["place", "postgresql", "tenant"]
