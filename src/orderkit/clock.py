@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import time
@@ -50,6 +51,7 @@ class UuidV7:
     """
 
     def __init__(self) -> None:
+        self._process = 0
         self._lock = threading.Lock()
         self._millisecond = 0
         self._counter = 0
@@ -71,6 +73,9 @@ class UuidV7:
 
     def _tick(self) -> tuple[int, int]:
         """Advance the clock and the 26-bit counter; a full counter borrows the next millisecond."""
+        if self._process != os.getpid():
+            # A thread of the parent may have held the lock when this process was forked.
+            self._process, self._lock = os.getpid(), threading.Lock()
         with self._lock:
             millisecond = time.time_ns() // 1_000_000
             if millisecond > self._millisecond:

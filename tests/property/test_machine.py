@@ -47,7 +47,7 @@ def machine_on(url: URL) -> Iterator[type[OrderMachine]]:
 
 
 def test_in_memory() -> None:
-    run_state_machine_as_test(OrderMachine, settings=settings(PATIENT, max_examples=40, stateful_step_count=25))
+    run_state_machine_as_test(OrderMachine, settings=settings(PATIENT, max_examples=60, stateful_step_count=25))
 
 
 def test_on_sqlite(sqlite_database: URL) -> None:
@@ -57,4 +57,4 @@ def test_on_sqlite(sqlite_database: URL) -> None:
 
 def test_on_postgresql(postgresql_database: URL) -> None:
     with machine_on(postgresql_database.set(drivername="postgresql+psycopg")) as machine:
-        run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=10, stateful_step_count=20))
+        run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=8, stateful_step_count=20))

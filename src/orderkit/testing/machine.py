@@ -23,14 +23,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from datetime import timedelta
+from typing import Any, ClassVar, Final, TypeVar
 
-import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
-from orderkit.domain.commands import CreateDraft, HoldOrder, OrderCommand, PlaceOrder, ReleaseOrder, kind_of
+from orderkit.domain.commands import (
+    CompleteOrder,
+    ConfirmOrder,
+    CreateDraft,
+    HoldOrder,
+    OrderCommand,
+    PlaceOrder,
+    ReleaseOrder,
+    kind_of,
+)
 from orderkit.domain.decisions import Preview
 from orderkit.domain.evolution import replay
 from orderkit.domain.order import Order
@@ -38,6 +46,7 @@ from orderkit.domain.status import OrderStatus
 from orderkit.errors import (
     AlreadyExists,
     IdempotencyMismatch,
+    InvalidCommand,
     InvalidInput,
     OrderKitError,
     OrderNotFound,
@@ -51,7 +60,7 @@ from orderkit.messaging.outbox import OUTBOX, OutboxRow
 from orderkit.orders.searching import OrderFilter
 from orderkit.storage.memory import MemoryBackend
 from orderkit.testing.clock import ManualClock, SequentialIds
-from orderkit.testing.model import Expectation, canonical, check_figures, told
+from orderkit.testing.model import Expectation, Handle, Use, canonical, check_figures, told
 from orderkit.testing.strategies import commands, create_drafts, place_orders
 
 T = TypeVar("T")
@@ -65,27 +74,6 @@ _TENANTS: Final = st.sampled_from(TENANTS)
 _KEYS: Final = st.sampled_from((None, None, None, "key-1", "key-2"))
 _VERSIONS: Final = st.sampled_from((None, None, None, 0, -1, 1))
 """What is added to the version of an order to make the one that is expected of it."""
-
-
-class Handle(NamedTuple):
-    """An order of a tenant."""
-
-    tenant: str
-    order_id: str
-
-
-@attrs.frozen
-class Use:
-    """The first use of an idempotency key, and what came of it."""
-
-    handle: Handle | None
-    command: OrderCommand
-    result: Order
-    expires_at: datetime
-
-    def answers(self, handle: Handle | None, command: OrderCommand) -> bool:
-        """Tell whether the same was asked."""
-        return self.handle == handle and self.command.model_dump_json() == command.model_dump_json()
 
 
 class Abandoned(Exception):
@@ -150,6 +138,7 @@ class OrderMachine(RuleBasedStateMachine):
         """Set a hold, or lift one that stands: what is on hold gets no further."""
         holds = [ReleaseOrder(name=hold.name) for hold in self._known[handle].holds]
         self._execute(handle, data.draw(st.sampled_from([HoldOrder(name="payment"), *holds])))
+        self._execute(handle, data.draw(st.sampled_from((ConfirmOrder(), CompleteOrder()))))
 
     @rule(handle=handles, key=_KEYS, ahead=_VERSIONS, data=st.data())
     def execute(self, handle: Handle, key: str | None, ahead: int | None, data: st.DataObject) -> None:
@@ -157,11 +146,10 @@ class OrderMachine(RuleBasedStateMachine):
         before = self._known[handle]
         self._execute(handle, data.draw(commands(before)), key, None if ahead is None else before.version + ahead)
 
+    @precondition(lambda self: bool(self._uses))
     @rule(data=st.data())
     def repeat(self, data: st.DataObject) -> None:
         """Repeat a request under its key: unchanged, or with another payload."""
-        if not self._uses:
-            return
         tenant, _, key = place = data.draw(st.sampled_from(sorted(self._uses)))
         use = self._uses[place]
         if use.handle is not None:
@@ -214,14 +202,10 @@ class OrderMachine(RuleBasedStateMachine):
         for command, result in results:
             self._learn(Handle(tenant, result.id), command, result)
 
-    @rule(seconds=st.sampled_from((0.001, 60, 86_400, 86_400 * 31)))
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
+    @rule(tenant=_TENANTS, seconds=st.sampled_from((0.001, 60, 86_400, 86_400 * 31)))
+    def wait(self, tenant: str, seconds: float) -> None:
+        """Let time pass, then run the background work of a tenant once."""
         self.clock.advance(seconds)
-
-    @rule(tenant=_TENANTS)
-    def sweep(self, tenant: str) -> None:
-        """Run the background work once."""
         self._bound(tenant).sweep()
         now = self.clock.now()
         for handle, order in list(self._known.items()):
@@ -243,7 +227,9 @@ class OrderMachine(RuleBasedStateMachine):
         if use is not None:
             self._check_repeated(use, None, command, outcome)
             return multiple()
-        assert isinstance(foreseen, Preview), foreseen
+        if isinstance(foreseen, OrderKitError):
+            assert (type(outcome), foreseen.code) == (InvalidCommand, "expires_in_the_past")
+            return multiple()
         assert isinstance(outcome, Order), outcome
         handle = Handle(tenant, outcome.id)
         self._check_foreseen(handle, foreseen, outcome)

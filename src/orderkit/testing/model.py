@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 import msgspec
@@ -48,6 +48,27 @@ canonical: Final = msgspec.json.Encoder(decimal_format="string", order="sorted")
 
 
 _MINTED: Final = re.compile(rb'"[a-z]+_[0-9a-f]{32}"')
+
+
+class Handle(NamedTuple):
+    """An order of a tenant."""
+
+    tenant: str
+    order_id: str
+
+
+@attrs.frozen
+class Use:
+    """The first use of an idempotency key, and what came of it."""
+
+    handle: Handle | None
+    command: OrderCommand
+    result: Order
+    expires_at: datetime
+
+    def answers(self, handle: Handle | None, command: OrderCommand) -> bool:
+        """Tell whether the same was asked."""
+        return self.handle == handle and self.command.model_dump_json() == command.model_dump_json()
 
 
 @attrs.frozen

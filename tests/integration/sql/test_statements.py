@@ -12,7 +12,7 @@ from orderkit.errors import VersionConflict
 from orderkit.orders.tables import EVENTS, LABELS, LINES, ORDERS
 from orderkit.storage.sql import SqlBackend, open_backend
 from orderkit.storage.sql.execution import Rows
-from orderkit.storage.sql.postgresql import Postgresql, change_statement, parameters_of, shape_of
+from orderkit.storage.sql.postgresql import MANY, Postgresql, change_statement, parameters_of, shape_of
 from orderkit.testing.conformance.base import claim_for, commit, fresh_tenant, guard_of, moved, order_row, placing, read
 from orderkit.testing.conformance.samples import KINDS, event_row
 from orderkit.unit_of_work.changes import ChangeSet
@@ -45,8 +45,8 @@ def full_change_set(tenant: str, lines: int = 3, guards: int = 1) -> ChangeSet:
     return changes
 
 
-@pytest.mark.parametrize("lines", [1, 2, 500])
-@pytest.mark.parametrize("guards", [1, 2, 30])
+@pytest.mark.parametrize("lines", [1, MANY - 1, MANY, 500])
+@pytest.mark.parametrize("guards", [1, 2, MANY, 30])
 def test_every_change_set_is_one_statement(lines: int, guards: int) -> None:
     recorder = Recorder()
     Postgresql("asyncpg").write(recorder, full_change_set("t", lines, guards))
@@ -56,11 +56,11 @@ def test_every_change_set_is_one_statement(lines: int, guards: int) -> None:
 
 def test_a_statement_is_built_once_for_each_shape() -> None:
     dialect, recorder = Postgresql("asyncpg"), Recorder()
-    for tenant, lines, guards in [("a", 2, 2), ("b", 3, 9), ("c", 500, 30)]:
+    for tenant, lines, guards in [("a", MANY, MANY), ("b", 9, 9), ("c", 500, 30)]:
         dialect.write(recorder, full_change_set(tenant, lines, guards))
     assert len({id(statement) for statement in recorder.statements}) == 1
-    dialect.write(recorder, full_change_set("d", 1, 1))
-    dialect.write(recorder, full_change_set("e", 1, 1))
+    dialect.write(recorder, full_change_set("d", 3, 1))
+    dialect.write(recorder, full_change_set("e", 3, 1))
     assert len({id(statement) for statement in recorder.statements}) == 2
 
 
@@ -70,9 +70,9 @@ def test_a_statement_has_no_part_that_writes_nothing() -> None:
     assert not any(word in statement for word in ("UPDATE", "DELETE", "unnest", "guarded", "claimed"))
 
 
-def test_one_row_travels_as_scalars_and_many_as_one_array_for_each_column() -> None:
-    one, many = (full_change_set("t", lines) for lines in (1, 500))
-    assert not any(isinstance(parameter, list) for parameter in parameters_of(one))
+def test_a_few_rows_travel_as_scalars_and_many_as_one_array_for_each_column() -> None:
+    few, many = (full_change_set("t", lines) for lines in (MANY - 1, 500))
+    assert not any(isinstance(parameter, list) for parameter in parameters_of(few))
     arrays = [parameter for parameter in parameters_of(many) if isinstance(parameter, list)]
     assert len(arrays) == sum(len(kind.table.columns) for kind in KINDS[1:])
     assert {len(array) for array in arrays} == {500}

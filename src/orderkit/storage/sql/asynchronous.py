@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from orderkit.errors import ConfigurationError
 from orderkit.storage.sql.backend import SqlBackend
@@ -16,6 +15,10 @@ from orderkit.storage.sql.bridges import Bridge, Greenlets, Threads, WorkState
 from orderkit.storage.sql.failures import Phase
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.unit_of_work.storage import Caller
+
+if TYPE_CHECKING:
+    # It needs greenlet, which those who only use SQLite do not.
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
 
@@ -42,11 +45,11 @@ class AsyncSqlBackend:
         busy_timeout: float = 5.0,
         owned: bool = False,
     ) -> None:
-        synchronous = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
-        if isinstance(engine, AsyncEngine) and engine.dialect.name == "sqlite":
+        synchronous = engine if isinstance(engine, Engine) else engine.sync_engine
+        if synchronous is not engine and synchronous.dialect.name == "sqlite":
             raise ConfigurationError("For SQLite give a synchronous engine, or a URL that begins with sqlite://.")
         self._backend = SqlBackend(synchronous, schema=schema, busy_timeout=busy_timeout, owned=owned)
-        self._bridge: Bridge = Greenlets() if isinstance(engine, AsyncEngine) else Threads()
+        self._bridge: Bridge = Threads() if synchronous is engine else Greenlets()
 
     @asynccontextmanager
     async def connect(self, *, transaction: bool = False) -> AsyncGenerator[Caller[SqlStorage]]:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
-from orderkit.errors import OrderKitError, StorageBusy
+from orderkit.errors import ConfigurationError, OrderKitError, StorageBusy
 from orderkit.storage.sql.brackets import Autocommit, Savepoint, Transaction, take
 from orderkit.storage.sql.databases import dialect_for
 from orderkit.storage.sql.failures import Phase, failure
@@ -40,6 +40,8 @@ class SqlBackend:
     def __init__(
         self, engine: Engine, *, schema: str | None = None, busy_timeout: float = 5.0, owned: bool = False
     ) -> None:
+        if not isinstance(engine, Engine):
+            raise ConfigurationError("OrderKit takes a synchronous engine; an asynchronous one is for AsyncOrderKit.")
         self._engine = engine
         self._schema = schema
         self._dialect = dialect_for(engine.dialect.name, engine.dialect.driver, schema)

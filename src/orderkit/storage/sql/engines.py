@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
 
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from orderkit.errors import ConfigurationError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection as PsycopgConnection
     from sqlalchemy import URL
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 EngineT = TypeVar("EngineT")
 
@@ -85,9 +85,16 @@ def open_async_backend(url: str, **options: Unpack[SqlOptions]) -> AsyncSqlBacke
         ConfigurationError: The URL, its driver or an option cannot be used.
     """
     parsed = _parsed(url)
-    create: Callable[..., AsyncEngine] = create_async_engine
+    create: Callable[..., AsyncEngine] = _create_async_engine
     engine = _sqlite_engine(parsed, options) if _is_sqlite(parsed) else _postgresql_engine(create, parsed, options)
     return AsyncSqlBackend(engine, schema=options.get("schema"), busy_timeout=_busy_timeout(options), owned=True)
+
+
+def _create_async_engine(url: URL, **arguments: Any) -> AsyncEngine:
+    """Make an asynchronous engine; the library it needs is not one that every installation has."""
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    return create_async_engine(url, **arguments)
 
 
 def _busy_timeout(options: SqlOptions) -> float:

@@ -23,12 +23,18 @@ _HAS_FILE_LOCKS = importlib.util.find_spec("fcntl") is not None
 _SHORTEST_WAIT = 0.0002
 _LONGEST_WAIT = 0.002
 
+_TURNSTILE, _WRITING = 0, 1
+"""The bytes of the side file that are locked."""
+
 
 class WriteLock:
     """The right to write to one database file. It may be released by another thread than took it.
 
-    A child after a fork starts with a lock that nobody holds: the lock of a file belongs to the file as it
-    was opened, which a fork shares, so that a child would otherwise release what its parent holds.
+    Between processes it is a record lock (POSIX, `fcntl`) of one byte of a side file. A second byte is a
+    turnstile that every writer passes through first: whoever waits for the file holds it, so that a busy
+    process that has just released the file cannot take it again before the others had their turn.
+
+    A child after a fork starts with a lock that nobody holds; record locks stay with the parent.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -59,18 +65,21 @@ class WriteLock:
         """Take the lock between processes, polling: a wait inside the kernel has no time-out."""
         if self._file is None:
             self._file = _opened(path)
-        while self._file is not None and not _try_lock(self._file):
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(random.uniform(_SHORTEST_WAIT, _LONGEST_WAIT))  # noqa: S311 - spreads waiters, guards nothing
-        return True
+        if self._file is None:
+            return True
+        if not _lock(self._file, _TURNSTILE, deadline):
+            return False
+        try:
+            return _lock(self._file, _WRITING, deadline)
+        finally:
+            _unlock(self._file, _TURNSTILE)
 
     def release(self) -> None:
         """Give the lock back; a child after a fork has none of its parent's to give."""
         if not self._threads.locked():
             return
         if self._file is not None:
-            _unlock(self._file)
+            _unlock(self._file, _WRITING)
         self._threads.release()
 
     def _close(self) -> None:
@@ -90,20 +99,29 @@ def _opened(path: Path) -> int | None:
         return None
 
 
-def _try_lock(descriptor: int) -> bool:
-    from fcntl import LOCK_EX, LOCK_NB, flock
+def _lock(descriptor: int, byte: int, deadline: float) -> bool:
+    """Lock a byte of a file by the deadline; return whether it was had."""
+    while not _try_lock(descriptor, byte):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(random.uniform(_SHORTEST_WAIT, _LONGEST_WAIT))  # noqa: S311 - spreads waiters, guards nothing
+    return True
+
+
+def _try_lock(descriptor: int, byte: int) -> bool:
+    from fcntl import LOCK_EX, LOCK_NB, lockf
 
     try:
-        flock(descriptor, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
+        lockf(descriptor, LOCK_EX | LOCK_NB, 1, byte)
+    except (BlockingIOError, PermissionError):
         return False
     return True
 
 
-def _unlock(descriptor: int) -> None:
-    from fcntl import LOCK_UN, flock
+def _unlock(descriptor: int, byte: int) -> None:
+    from fcntl import LOCK_UN, lockf
 
-    flock(descriptor, LOCK_UN)
+    lockf(descriptor, LOCK_UN, 1, byte)
 
 
 _locks: weakref.WeakValueDictionary[Path, WriteLock] = weakref.WeakValueDictionary()

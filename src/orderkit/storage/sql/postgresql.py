@@ -165,9 +165,7 @@ def _gates(guards: int, claim: bool) -> list[str]:
         )
         parts.append(f"held AS MATERIALIZED (SELECT count(*) = {wanted} AS ok FROM guarded)")
     if claim:
-        parts.append(
-            f"claimed AS ({_insert(KEYS, 1, 'held' if guards else None)} ON CONFLICT DO NOTHING RETURNING 1)"
-        )
+        parts.append(f"claimed AS ({_insert(KEYS, 1, 'held' if guards else None)} ON CONFLICT DO NOTHING RETURNING 1)")
         parts.append("ok AS MATERIALIZED (SELECT EXISTS (SELECT FROM claimed) AS ok)")
     return parts
 

@@ -274,7 +274,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Order], st.SearchStrategy[OrderCommand]]
     "reopen_order": lambda _: st.builds(ReopenOrder, reason=_NAMES_OR_NONE),
     "expire_order": lambda _: st.just(ExpireOrder()),
     "cancel_order": lambda _: st.builds(CancelOrder, reason=_NAMES_OR_NONE),
-    "set_substate": lambda _: st.builds(SetSubstate, substate=_NAMES_OR_NONE),
+    "set_substate": lambda order: st.builds(SetSubstate, substate=_NAMES_OR_NONE | st.just(order.substate)),
     "add_line": lambda order: st.builds(AddLine, line=_new_lines(order)),
     "change_line": lambda order: st.builds(ChangeLine, line_id=_line_ids(order), line=_new_lines(order)),
     "remove_line": lambda order: st.builds(RemoveLine, line_id=_line_ids(order)),
@@ -285,7 +285,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Order], st.SearchStrategy[OrderCommand]]
         RemoveDiscount, discount_id=_known(discount.id for discount in order.discounts)
     ),
     "discard_draft": lambda _: st.just(DiscardDraft()),
-    "set_customer": lambda _: st.builds(SetCustomer, customer=_NAMES_OR_NONE),
+    "set_customer": lambda order: st.builds(SetCustomer, customer=_NAMES_OR_NONE | st.just(order.customer)),
     "set_contact": lambda _: st.builds(SetContact, contact=contacts()),
     "set_address": lambda _: st.builds(SetAddress, slot=st.sampled_from(get_args(AddressSlot)), address=addresses()),
     "add_note": lambda _: st.builds(
