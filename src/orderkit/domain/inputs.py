@@ -28,6 +28,9 @@ MAX_METADATA_CHARACTERS = 65_536
 MAX_LABEL_LENGTH = 255
 
 _CODES = {
+    **dict.fromkeys(("datetime_from_date_parsing", "datetime_object_invalid", "datetime_parsing"), "not_a_time"),
+    **dict.fromkeys(("enum", "literal_error"), "not_a_choice"),
+    **dict.fromkeys(("greater_than_equal", "less_than_equal", "less_than"), "out_of_range"),
     "extra_forbidden": "unknown_field",
     "json_invalid": "not_json",
     "missing": "field_missing",
@@ -88,13 +91,19 @@ class Input(_Base):
 
 def invalid(subject: str, error: PydanticValidationError) -> InvalidCommand:
     """Translate pydantic's findings: stable codes, dotted paths, and never the value that was given."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    wrong_items = {detail["loc"][:-1] for detail in details}
     found = tuple(
         FieldError(
             field=".".join(map(_told, detail["loc"])),
-            code=_CODES.get(detail["type"], detail["type"]),
+            code=_CODES.get(detail["type"], "wrong_type" if detail["type"].endswith("_type") else detail["type"]),
             message=detail["msg"],
         )
-        for detail in error.errors(include_url=False, include_context=False, include_input=False)
+        for detail in details
+        # Items that are wrong are not counted: that they are too few would be said of what is there.
+        if not (
+            detail["type"] == "too_short" and any(loc[: len(detail["loc"])] == detail["loc"] for loc in wrong_items)
+        )
     )
     return InvalidCommand(subject, found)
 

@@ -9,7 +9,7 @@ import attrs
 import msgspec
 from pydantic import Field, StrictBool, StrictInt
 
-from orderkit.domain.inputs import Input, Name, UtcTime
+from orderkit.domain.inputs import Input, Name, Telling, UtcTime
 from orderkit.domain.money import Money
 from orderkit.domain.order import Order
 from orderkit.domain.status import OrderStatus
@@ -24,8 +24,13 @@ MAX_PAGE = 500
 MAX_LABELS = 20
 """How many tags, external references or metadata values one search asks for at most."""
 
-Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
-"""An integer as metadata has it."""
+Label = Annotated[
+    Name | StrictBool | Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)],
+    Telling(
+        "invalid_metadata_value", "metadata is found by text of 1 to 255 characters, an integer, or true and false"
+    ),
+]
+"""A value by which metadata is found."""
 
 Sort = Literal[
     "created_at",
@@ -63,7 +68,7 @@ class OrderFilter(Input):
         default={}, max_length=MAX_LABELS, description="Has these ids in these systems."
     )
     tags: tuple[Name, ...] = Field(default=(), max_length=MAX_LABELS, description="Has all of these tags.")
-    metadata: dict[Name, Name | StrictBool | Integer] = Field(
+    metadata: dict[Name, Label] = Field(
         default={},
         max_length=MAX_LABELS,
         description="Has these values under these names at the top level of its metadata.",

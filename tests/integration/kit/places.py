@@ -110,7 +110,8 @@ class Place:
             described = TABLES[table]
             return [dict(zip(described.columns, row, strict=True)) for row in self.memory.rows(described, tenant)]
         placeholder = "%s" if self.is_postgresql else "?"
-        return self.query(f"SELECT * FROM orderkit_{table} WHERE tenant = {placeholder}", tenant)
+        key = ", ".join(f'"{column}"' for column in TABLES[table].key)
+        return self.query(f"SELECT * FROM orderkit_{table} WHERE tenant = {placeholder} ORDER BY {key}", tenant)
 
     def query(self, sql: str, *parameters: object) -> list[Record]:
         """Run a statement past orderkit, commit it and return its rows."""

@@ -62,8 +62,8 @@ def raised(error_type: type[OrderKitError], attempt: Callable[[], object]) -> Or
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give a busy database up after half a second rather than five."""
-    monkeypatch.setattr("orderkit.unit_of_work.attempts.PATIENCE", 0.5)
+    """Give a busy database up after a tenth of a second rather than five."""
+    monkeypatch.setattr("orderkit.unit_of_work.attempts.PATIENCE", 0.1)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import sqlite3 as sqlite_driver
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -221,14 +220,13 @@ def test_a_block_in_memory_waits_for_the_only_connection() -> None:
     backend.create_schema()
     with backend.connect(), pytest.raises(StorageBusy):
         read(backend, order_row("t"))
-    done = threading.Event()
     patient = open_backend("sqlite://", busy_timeout=30)
     patient.create_schema()
     with patient.connect():
-        thread = threading.Thread(target=lambda: (read(patient, order_row("t")), done.set()))
-        thread.start()
-    thread.join()
-    assert done.is_set()
+        pool = ThreadPoolExecutor(1)
+        reading = pool.submit(read, patient, order_row("t"))
+    assert reading.result() is None
+    pool.shutdown()
     backend.close()
     patient.close()
 

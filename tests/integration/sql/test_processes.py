@@ -22,7 +22,7 @@ from orderkit.testing.conformance.base import commit, fresh_tenant, order_row, p
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
-def in_child(work: Callable[[], None]) -> None:
+def in_child(work: Callable[[], object]) -> None:
     """Run work in a child after a fork, and insist that it neither fails nor hangs."""
     child = os.fork()
     if child == 0:
@@ -142,7 +142,7 @@ def test_a_child_can_write_although_a_thread_of_its_parent_held_the_lock(sqlite:
     in_child(work)
     release.set()
     holder.join()
-    in_child(lambda: commit(backend, placing(order_row(tenant))) and None)
+    in_child(lambda: commit(backend, placing(order_row(tenant))))
     assert read(backend, order_row(tenant)) is not None
     backend.close()
 
@@ -154,13 +154,19 @@ def test_a_lock_is_one_for_every_way_to_name_the_file(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
-    held, other = WriteLock(tmp_path / "shop.db"), WriteLock(tmp_path / "shop.db")
-    assert held.acquire(0)
-    assert not held.acquire(0)
-    assert not other.acquire(0.01)
-    threading.Thread(target=held.release).start()
-    assert other.acquire(10)
-    other.release()
+    lock = WriteLock(tmp_path / "shop.db")
+    assert lock.acquire(0)
+
+    def fail_to_take_it() -> None:
+        assert not lock.acquire(0.01)
+        assert not lock.acquire(0)
+
+    fail_to_take_it()
+    in_child(fail_to_take_it)
+    threading.Thread(target=lock.release).start()
+    assert lock.acquire(10)
+    lock.release()
+    in_child(lambda: lock.acquire(0) or sys.exit(1))
 
 
 def test_a_folder_that_takes_no_lock_file_is_left_to_the_database(tmp_path: Path) -> None:

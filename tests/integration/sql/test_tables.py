@@ -16,7 +16,7 @@ from orderkit.storage.sql.postgresql import Postgresql
 from orderkit.storage.sql.searching import page
 from orderkit.storage.sql.tables import PREFIX, PostgresqlOnly, metadata
 from orderkit.testing.conformance.base import NOON, commit, fresh_tenant, order_row, placing
-from orderkit.unit_of_work.changes import KEYS, Table
+from orderkit.unit_of_work.changes import KEYS, Table, Value
 
 TABLES = (ORDERS, LINES, EVENTS, PERSONAL, LABELS, OUTBOX, KEYS)
 
@@ -94,7 +94,7 @@ def crowded(postgresql: str) -> str:
             number=f"N{number:05}", total=number, status=STATUSES[number % 3]
         )
         orders.append(
-            order._replace(created_at=time, placed_at=time, updated_at=time, customer=f"customer_{number % 40}")
+            order._replace(created_at=time, placed_at=time, updated_at=time, customer=f"customer_{number % 2}")
         )
     commit(backend, placing(*orders))
     with backend.connect() as storage:
@@ -104,7 +104,7 @@ def crowded(postgresql: str) -> str:
 
 
 STATUSES = ("draft", "open", "done")
-MIDDLE = {"number": "N02000", "total": 2000, "id": "order_2000"}
+MIDDLE: dict[str, Value] = {"number": "N02000", "total": 2000, "id": "order_2000"}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ MIDDLE = {"number": "N02000", "total": 2000, "id": "order_2000"}
     [
         *((sort, ()) for sort in ("created_at", "placed_at", "updated_at", "number", "total", "id")),
         ("created_at", (Among("status", ("open",)),)),
-        ("created_at", (Among("customer", ("customer_7",)),)),
+        ("created_at", (Among("customer", ("customer_1",)),)),
     ],
 )
 @pytest.mark.parametrize("descending", [False, True])

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import attrs
+from hypothesis import settings
 
 from orderkit.domain.commands import CreateDraft, OrderCommand, PlaceOrder
 from orderkit.domain.decisions import Permission, allowed, decide
@@ -16,6 +17,9 @@ from orderkit.domain.money import Money
 from orderkit.domain.order import Order
 from orderkit.domain.pricing import TaxRate
 from orderkit.testing.clock import ManualClock, SequentialIds
+
+# A busy machine is no failure, and a few dozen examples of such orders go a long way.
+BRIEF = settings(max_examples=40, deadline=None)
 
 VAT = TaxRate("VAT", Decimal("0.19"))
 

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 
 from orderkit.domain import codec
 from orderkit.domain.codec import ORDER_SCHEMA_VERSION, decode_event, decode_order, encode_event, encode_order
-from orderkit.domain.events import OrderHeld
+from orderkit.domain.events import OrderHeld, OrderPlaced
 from orderkit.domain.order import Hold, Order
 from orderkit.errors import InvalidInput, NewerSchema, Refused, StorageFailed
 from orderkit.testing.clock import ManualClock
 from orderkit.testing.model import canonical
 from orderkit.testing.strategies import commands, orders
-from tests.unit.domain.stories import placed
+from tests.unit.domain.stories import BRIEF, placed
 
 NEWER = ORDER_SCHEMA_VERSION + 1
 
 
+@BRIEF
 @given(orders())
 def test_an_order_is_read_as_it_was_written(order: Order) -> None:
     document, metadata = encode_order(order)
@@ -31,10 +32,11 @@ def test_an_order_is_read_as_it_was_written(order: Order) -> None:
     assert json.loads(document)["metadata"] == {}
 
 
+@BRIEF
 @given(orders(4), st.data())
 def test_an_event_is_read_as_it_was_written(order: Order, data: st.DataObject) -> None:
     story = placed()
-    story.events[:] = [attrs.evolve(story.events[0], order=order)]
+    story.events[:] = [OrderPlaced(order.updated_at, order)]
     try:
         events = story.do(data.draw(commands(order, story.clock.now())))
     except (Refused, InvalidInput):

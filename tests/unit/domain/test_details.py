@@ -25,7 +25,7 @@ from orderkit.domain.parties import Address, Contact, NoteText
 from orderkit.domain.rules import IllegalTransition
 from orderkit.errors import InvalidCommand
 from orderkit.testing.strategies import metadata, names
-from tests.unit.domain.stories import Story, placed
+from tests.unit.domain.stories import BRIEF, Story, placed
 
 ADDRESS = Address(name="Ada", lines=("1 Road",), city="London", country="GB")
 
@@ -78,6 +78,7 @@ def test_whose_order_it_is_stands_once_it_is_closed(command: OrderCommand) -> No
         story.do(command)
 
 
+@BRIEF
 @given(st.lists(st.tuples(st.lists(names(), max_size=3), st.lists(names(), max_size=3)), max_size=4))
 def test_tags_are_a_set_and_what_is_added_wins(changes: list[tuple[list[str], list[str]]]) -> None:
     story, expected = placed(), set[str]()
@@ -92,6 +93,7 @@ def test_tags_are_a_set_and_what_is_added_wins(changes: list[tuple[list[str], li
         assert story.order.tags == tuple(sorted(expected))
 
 
+@BRIEF
 @given(metadata(), st.lists(metadata(), max_size=3))
 def test_metadata_is_merged_at_the_top_and_null_removes(first: dict[str, Any], changes: list[dict[str, Any]]) -> None:
     story, expected = placed(metadata=first), dict(first)

@@ -16,6 +16,7 @@ from orderkit.domain.status import OrderStatus
 from orderkit.errors import InvalidInput, Refused
 from orderkit.testing.clock import ManualClock, SequentialIds
 from orderkit.testing.strategies import commands, orders
+from tests.unit.domain.stories import BRIEF
 
 
 def arrows() -> dict[tuple[str, str], set[str]]:
@@ -53,6 +54,7 @@ def test_the_life_of_an_order_is_the_one_that_was_designed() -> None:
     }
 
 
+@BRIEF
 @given(orders(), st.data())
 def test_an_order_moves_along_the_arrows_only(order: Order, data: st.DataObject) -> None:
     clock = ManualClock(order.updated_at)

@@ -16,13 +16,14 @@ from orderkit.domain.evolution import evolve, replay
 from orderkit.errors import InvalidInput, Refused
 from orderkit.testing.clock import ManualClock
 from orderkit.testing.strategies import commands, place_orders
-from tests.unit.domain.stories import Story, placed
+from tests.unit.domain.stories import BRIEF, Story, placed
 
 
 def test_every_event_is_understood() -> None:
     assert {*evolution._CHANGES, DraftCreated, OrderPlaced} == set(get_args(Event))
 
 
+@BRIEF
 @given(place_orders(ManualClock().now()), st.data())
 def test_each_event_makes_one_version_and_is_the_latest_change(command: PlaceOrder, data: st.DataObject) -> None:
     story = Story()

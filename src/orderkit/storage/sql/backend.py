@@ -20,6 +20,9 @@ from orderkit.storage.sql.locks import WriteLock, write_lock
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.storage.sql.tables import metadata
 
+_PLAN_AGAIN = frozenset({64, 512, 4096, 32_768})
+"""At which uses of a connection its plans are made anew."""
+
 _SCHEMA_LOCK = 7_210_554_107_334_012
 """An advisory lock of PostgreSQL, so that two processes do not create the same tables at once."""
 
@@ -116,9 +119,20 @@ class SqlBackend:
                 connection.invalidate()
                 connection = self._engine.raw_connection()
             self._set_autocommit(connection)
+            self._plan_again(connection)
         except Exception as error:
             raise self._unreached(error) from error
         return connection
+
+    def _plan_again(self, connection: PoolProxiedConnection) -> None:
+        """Have PostgreSQL forget its plans now and then while a connection is young.
+
+        A plan made while a table was empty or never analysed takes any index for as good as another, and is
+        kept although the table has grown since.
+        """
+        uses = connection.info["orderkit_uses"] = connection.info.get("orderkit_uses", 0) + 1
+        if uses in _PLAN_AGAIN and self._dialect.one_statement:
+            self._dialect.executor(connection).execute("DISCARD PLANS")
 
     def _set_autocommit(self, connection: PoolProxiedConnection) -> None:
         """Have a connection of the application's own engine commit each statement; ours do already."""

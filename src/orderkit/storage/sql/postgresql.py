@@ -20,7 +20,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
 from orderkit.storage.sql.execution import Executor, Parameter, executor_of
-from orderkit.storage.sql.records import KEY_COLUMNS, KEY_JOIN, KEY_MATCH, stored_key
+from orderkit.storage.sql.records import READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome
@@ -64,8 +64,6 @@ def parameters_of(changes: ChangeSet) -> list[Parameter]:
     for part in (changes.inserts, changes.upserts, changes.updates, changes.deletes):
         for rows in reversed(part.values()):
             _add(parameters, rows)
-    if claim is not None:
-        parameters += claim[:3]
     return parameters
 
 
@@ -123,17 +121,19 @@ class Postgresql:
         return cast("datetime", value).astimezone(UTC)
 
     def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
-        """Write a change set in one statement."""
+        """Write a change set in one statement; a taken key is read in another."""
         shape = shape_of(changes)
         statement = self._shapes.get(shape)
         if statement is None:
             statement = self.compile(change_statement(shape))
             self._shapes[shape] = statement
         row = executor.execute(statement, parameters_of(changes))[0]
-        if row[1]:
-            return Outcome(committed=True, guards_held=True)
-        stored = None if changes.claim is None else stored_key(self, row[2:])
-        return Outcome(committed=False, guards_held=bool(row[0]), stored=stored)
+        committed, guards_held = bool(row[1]), bool(row[0])
+        if committed or not guards_held or changes.claim is None:
+            return Outcome(committed, guards_held)
+        # In a statement of its own, which sees the winner of a race as well.
+        rows = executor.execute(self.compile(READ_KEY), changes.claim[:3])
+        return Outcome(committed, guards_held, stored_key(self, rows[0]) if rows else None)
 
     def fault(self, error: BaseException) -> Fault:
         """Understand a driver's error by its SQLSTATE; see `fault_of`."""
@@ -150,7 +150,7 @@ def change_statement(shape: Shape) -> str:
     writes += [_insert(table, count, gate) for table, count in inserts]
     # Backwards, since PostgreSQL runs the last of them first.
     parts = _gates(guards, claim) + [f"w{number} AS ({write})" for number, write in enumerate(reversed(writes))]
-    return f"WITH {', '.join(parts)} {_verdict(gate, guards, claim)}"
+    return f"WITH {', '.join(parts)} {_verdict(gate, guards)}"
 
 
 def _gates(guards: int, claim: bool) -> list[str]:
@@ -170,19 +170,12 @@ def _gates(guards: int, claim: bool) -> list[str]:
     return parts
 
 
-def _verdict(gate: str | None, guards: int, claim: bool) -> str:
-    """Return the final select: whether the guards held, whether all was written, and a taken key's record.
-
-    That record is read as of before the statement: the winner of a race that is still on is not seen.
-    """
+def _verdict(gate: str | None, guards: int) -> str:
+    """Return the final select: whether the guards held, and whether all was written."""
     if gate is None:
         return "SELECT true, true"
     held = "held.ok" if guards else "true"
-    if not claim:
-        return f"SELECT {held}, {held} FROM held"
-    both = "ok CROSS JOIN held" if guards else "ok"
-    key_join = KEY_JOIN.replace(KEY_MATCH, f"NOT ok.ok AND {KEY_MATCH}")
-    return f"SELECT {held}, ok.ok, {KEY_COLUMNS} FROM {both} {key_join}"
+    return f"SELECT {held}, {gate}.ok FROM {gate if gate == 'held' or not guards else 'ok CROSS JOIN held'}"
 
 
 def _source(columns: Sequence[str], kinds: Sequence[str], count: int) -> str:

@@ -19,12 +19,14 @@ def record_columns(alias: str) -> str:
     return f"{alias}.document, CAST({alias}.metadata AS text), {alias}.version, {alias}.schema_version"
 
 
-KEY_COLUMNS = "k.fingerprint, k.order_id, k.order_version, k.expires_at, " + record_columns("ko")
-_KEY_ORDER = "LEFT JOIN {orders} AS ko ON ko.tenant = k.tenant AND ko.id = k.order_id"
-KEY_MATCH = "k.tenant = :text AND k.scope = :text AND k.key = :text"
-KEY_JOIN = "LEFT JOIN {idempotency_keys} AS k ON " + KEY_MATCH + " " + _KEY_ORDER
+_KEY_COLUMNS = "k.fingerprint, k.order_id, k.order_version, k.expires_at, " + record_columns("ko")
 
-READ_KEY = f"SELECT {KEY_COLUMNS} FROM {{idempotency_keys}} AS k {_KEY_ORDER} WHERE {KEY_MATCH}"
+# As a bare column, the tenant given for the key would be pushed into the search for the order, and a plan made
+# while the tables were empty would then read every order of the tenant.
+_KEY_ORDER = "LEFT JOIN {orders} AS ko ON ko.tenant = k.tenant || '' AND ko.id = k.order_id"
+_KEY_MATCH = "k.tenant = :text AND k.scope = :text AND k.key = :text"
+
+READ_KEY = f"SELECT {_KEY_COLUMNS} FROM {{idempotency_keys}} AS k {_KEY_ORDER} WHERE {_KEY_MATCH}"
 
 _ORDER = "SELECT * FROM {orders} WHERE tenant = :text AND id = :text"
 
@@ -37,8 +39,9 @@ def read_order(row_lock: str) -> str:
 def read_order_and_key(row_lock: str) -> str:
     """Return the statement that reads an order and a key: one row, whichever of them is there."""
     return (
-        f"SELECT {record_columns('o')}, {KEY_COLUMNS} FROM (SELECT 1 AS always) AS one "
-        f"LEFT JOIN ({_ORDER}{row_lock}) AS o ON 1 = 1 {KEY_JOIN}"
+        f"SELECT {record_columns('o')}, {_KEY_COLUMNS} FROM (SELECT 1 AS always) AS one "
+        f"LEFT JOIN ({_ORDER}{row_lock}) AS o ON 1 = 1 "
+        f"LEFT JOIN {{idempotency_keys}} AS k ON {_KEY_MATCH} {_KEY_ORDER}"
     )
 
 
