@@ -23,6 +23,7 @@ OrderKitError
     ├── StorageFull               no room left; nothing was written
     ├── SchemaMissing             tables are not there
     ├── NewerSchema               written by a newer release; readable, never re-saved
+    ├── TransactionEnded          used after its block or function was over; nothing was done
     ├── StorageFailed             the database refused for another reason; nothing was written
     └── CommitUnknown             the connection went during the commit: repeat to find out
 ```
@@ -279,6 +280,17 @@ class NewerSchema(StorageError):
     """The document was written by a newer release: it can be read but is never re-saved."""
 
     code = "newer_schema"
+
+
+class TransactionEnded(StorageError):
+    """What belongs to a transaction, or to a function given to `run`, was used after it was over."""
+
+    code = "transaction_ended"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The transaction is over; nothing was read or written. Use what it gave you inside its block or function."
+        )
 
 
 class StorageFailed(StorageError):

@@ -13,6 +13,8 @@ import attrs
 from orderkit.domain.commands import ExpireOrder
 from orderkit.domain.status import OrderStatus
 from orderkit.idempotency.keys import collect_expired_keys
+from orderkit.errors import NewerSchema, Refused
+from orderkit.orders.cursors import Position
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.scripts import OrderPolicy, execute
 from orderkit.orders.searching import OrderFilter, Query
@@ -46,13 +48,27 @@ def collect_keys(_policy: OrderPolicy, unit: UnitOfWork[OrderStorage]) -> Progre
 
 
 def expire_orders(policy: OrderPolicy, unit: UnitOfWork[OrderStorage]) -> Progress:
-    """Expire the pending orders of the bound tenant whose time is over, in one commit."""
+    """Expire the pending orders of the bound tenant whose time is over, in one commit.
+
+    One that cannot be expired, because it has moved on or was written by a newer release, is passed over.
+    """
     due = OrderFilter(status=(OrderStatus.PENDING,), expires_until=unit.now)
     query = Query(due, "created_at", EXPIRY_BATCH)
-    found = unit.storage.search(query.search(unit.tenant, None, EXPIRY_BATCH))
-    for hit in found:
-        execute(hit.order_id, ExpireOrder(), policy)(unit)
-    return Progress(len(found), len(found) == EXPIRY_BATCH)
+    done, position = 0, None
+    while True:
+        found = unit.storage.search(query.search(unit.tenant, position, EXPIRY_BATCH))
+        done += sum(_expire(policy, unit, hit.order_id) for hit in found)
+        if done or len(found) < EXPIRY_BATCH:
+            return Progress(done, len(found) == EXPIRY_BATCH)
+        position = Position.at(found[-1].sort_value, found[-1].order_id, backwards=False)
+
+
+def _expire(policy: OrderPolicy, unit: UnitOfWork[OrderStorage], order_id: str) -> bool:
+    try:
+        execute(order_id, ExpireOrder(), policy)(unit)
+    except (Refused, NewerSchema):
+        return False
+    return True
 
 
 STEPS: Final[Mapping[str, Step]] = {"collect_keys": collect_keys, "expire_orders": expire_orders}

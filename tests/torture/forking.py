@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from orderkit import AsyncOrderKit, Line, Money, OrderKit
 
@@ -25,7 +27,7 @@ def take(kit: OrderKit, who: str) -> None:
 
 def fork_idle(kit: OrderKit) -> None:
     """Fork while nothing is going on: the parent's connections wait in its pool."""
-    children = [child(lambda name=name: take(kit, name)) for name in ("first", "second")]  # type: ignore[misc]
+    children = [child(partial(take, kit, name)) for name in ("first", "second")]
     take(kit, "parent")
     wait(children)
     take(kit, "parent-again")
@@ -52,7 +54,7 @@ def fork_while_others_write(kit: OrderKit) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        wait([child(lambda name=name: take(kit, f"beside-{name}")) for name in range(3)])  # type: ignore[misc]
+        wait([child(partial(take, kit, f"beside-{number}")) for number in range(3)])
     finally:
         stop.set()
         writer.join()
@@ -79,14 +81,13 @@ def fork_an_asynchronous_kit(kit: AsyncOrderKit) -> None:
     wait(children)
 
 
-def child(work: object) -> int:
+def child(work: Callable[[], object]) -> int:
     """Fork, do the work in the child, and return its process id to the parent."""
     process = os.fork()
     if process:
         return process
     status = 1
     try:
-        assert callable(work)
         work()
         status = 0
     finally:

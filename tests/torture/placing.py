@@ -75,10 +75,11 @@ def take_orders(kit: OrderKit, diary: Diary, name: str, count: int | None) -> No
 
 def take_two(kit: OrderKit, diary: Diary, key: str) -> None:
     keys = [f"{key}-first", f"{key}-second"]
-    for each in keys:
-        diary.note("asked", each)
-    for each, order in zip(keys, kit.run(lambda tx: [place(tx, each) for each in keys]), strict=True):
-        diary.note("placed", each, order)
+    for asked in keys:
+        diary.note("asked", asked)
+    orders = kit.run(lambda tx: [place(tx, asked) for asked in keys])
+    for asked, order in zip(keys, orders, strict=True):
+        diary.note("placed", asked, order)
 
 
 async def take_orders_at_once(kit: AsyncOrderKit, diary: Diary, name: str) -> None:

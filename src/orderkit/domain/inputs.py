@@ -58,7 +58,8 @@ else:
                 raise invalid(cls.__name__, error) from None
 
     class _Base(BaseModel, metaclass=_Meta):
-        pass
+        # Building its validator would look for plugins in the metadata of every installed package.
+        model_config = ConfigDict(defer_build=True)
 
 
 InputT = TypeVar("InputT", bound="Input")

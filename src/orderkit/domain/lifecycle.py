@@ -62,17 +62,18 @@ class HoldRefused(Refused):
 
 
 class NotExpiredYet(Refused):
-    """The order's time is not over.
+    """The order's time is not over, or it has all the time there is.
 
     Attributes:
-        expires_at: When it will be, in UTC.
+        expires_at: When it will be over, in UTC; None if it never will.
     """
 
     code = "not_expired_yet"
 
-    def __init__(self, expires_at: datetime) -> None:
+    def __init__(self, expires_at: datetime | None) -> None:
         self.expires_at = expires_at
-        super().__init__(f"The order expires at {expires_at.isoformat()}, not before; it is unchanged.")
+        until = "has no time to expire at: cancel it instead" if expires_at is None else f"expires at {expires_at.isoformat()}"
+        super().__init__(f"The order {until}; it is unchanged.")
 
 
 class CancellationRefused(Refused):
@@ -100,7 +101,7 @@ def _some_hold(order: Order, _now: datetime) -> Refused | None:
 
 
 def _time_is_over(order: Order, now: datetime) -> Refused | None:
-    return NotExpiredYet(order.expires_at) if order.expires_at is not None and now < order.expires_at else None
+    return NotExpiredYet(order.expires_at) if order.expires_at is None or now < order.expires_at else None
 
 
 def _confirm(_order: Order, _command: ConfirmOrder, situation: Situation) -> tuple[Event, ...]:

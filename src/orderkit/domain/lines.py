@@ -233,11 +233,12 @@ class OrderLine:
         Units are counted in the order in which they leave the line, so that whatever partition
         cancellations and returns make of them, the parts sum exactly to the line.
         """
+        # What is left after discounts is shared, not the discount: shared apart, their difference could be negative.
         gross = share(self.gross, start, stop, self.units)
-        discount = share(self.discount, start, stop, self.units)
+        net = share(self.gross - self.discount, start, stop, self.units)
         tax = share(self.tax, start, stop, self.units)
         tax_is_added = self.total != self.gross - self.discount
-        return Part(gross, discount, tax, gross - discount + (tax if tax_is_added else 0))
+        return Part(gross, gross - net, tax, net + (tax if tax_is_added else 0))
 
     def priced(self, price: PricedItem) -> OrderLine:
         """Return the line with the amounts of a pricing."""

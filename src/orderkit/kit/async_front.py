@@ -131,10 +131,10 @@ class AsyncOrderKit:
         the event loop. It may run more than once: it does nothing outside but through what it is given.
         """
         from orderkit.kit.front import Transaction
-        from orderkit.kit.runners import UnitRunner
+        from orderkit.kit.runners import UnitRunner, finished
 
         def script(unit: KitUnit) -> T:
-            return work(Transaction(UnitRunner(unit), self._assembly))
+            return finished(work(Transaction(UnitRunner(unit), self._assembly)))
 
         return await self._runner.gathering().run(script)
 

@@ -135,10 +135,10 @@ class OrderKit:
 
         The function may run more than once: it does nothing outside but through what it is given.
         """
-        from orderkit.kit.runners import UnitRunner
+        from orderkit.kit.runners import UnitRunner, finished
 
         def script(unit: KitUnit) -> T:
-            return work(Transaction(UnitRunner(unit), self._assembly))
+            return finished(work(Transaction(UnitRunner(unit), self._assembly)))
 
         return self._runner.gathering().run(script)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Protocol, TypeVar
 
 import attrs
 
 from orderkit.clock import Clock, IdSource, SystemClock, UuidV7
-from orderkit.errors import SchemaMissing
+from orderkit.errors import ConfigurationError, SchemaMissing, TransactionEnded
 from orderkit.orders.ports import OrderStorage
 from orderkit.unit_of_work.attempts import AGAIN, Attempts, Script
 from orderkit.unit_of_work.storage import AsyncBackend, Backend, Caller
@@ -24,6 +24,21 @@ KitUnit = UnitOfWork[OrderStorage]
 def look(unit: KitUnit) -> None:
     """Read what is not there: tables that are missing too are missed, and made, before a block that cannot be rerun."""
     unit.storage.read(unit.tenant, "")
+
+
+def finished(result: T) -> T:
+    """Return the result of a function given to `run`, which must have done its work by then.
+
+    Raises:
+        ConfigurationError: It is a coroutine or a generator, which would begin only after the commit.
+    """
+    if isinstance(result, Coroutine | Generator | AsyncGenerator):
+        if isinstance(result, Coroutine):
+            result.close()
+        raise ConfigurationError(
+            "Give `run` a plain function; nothing was changed. To await, use `transaction`."
+        )
+    return result
 
 
 class Runner(Protocol):
@@ -156,4 +171,7 @@ class UnitRunner:
 
     def run(self, script: OrderScript[T]) -> T:
         """Return what the script returns; what it gathered is written with everything else."""
-        return script(self.unit)
+        if self.unit.ended:
+            raise TransactionEnded
+        with self.unit.storage.savepoint():
+            return script(self.unit)

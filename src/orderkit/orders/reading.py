@@ -71,6 +71,7 @@ def as_of(order_id: str, *, version: int | None = None, time: datetime | None = 
     _check_moment(version, time)
 
     def script(unit: OrderUnit) -> Order:
+        unit.settle()
         rows = unit.storage.history(unit.tenant, order_id, version=version, time=time)
         if not rows or (version is not None and rows[-1].version != version):
             unit.get(order_id)
@@ -97,6 +98,7 @@ def history(order_id: str) -> Callable[[OrderUnit], tuple[RecordedEvent, ...]]:
     check_order_id(order_id)
 
     def script(unit: OrderUnit) -> tuple[RecordedEvent, ...]:
+        unit.settle()
         rows = unit.storage.history(unit.tenant, order_id)
         if not rows:
             raise OrderNotFound(order_id)
@@ -117,6 +119,7 @@ def personal(order_id: str) -> Callable[[OrderUnit], Mapping[str, PersonalData]]
     check_order_id(order_id)
 
     def script(unit: OrderUnit) -> Mapping[str, PersonalData]:
+        unit.settle()
         rows = unit.storage.personal(unit.tenant, order_id)
         if not rows:
             unit.get(order_id)

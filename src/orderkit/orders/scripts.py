@@ -20,6 +20,7 @@ from orderkit.domain.evolution import replay
 from orderkit.domain.numbers import OrderNumbers, RandomNumbers
 from orderkit.domain.order import Order
 from orderkit.errors import (
+    ConfigurationError,
     Conflict,
     FieldError,
     InvalidCommand,
@@ -30,12 +31,13 @@ from orderkit.errors import (
     VersionConflict,
 )
 from orderkit.idempotency.keys import DEFAULT_RETENTION, KeyedRequest, keyed_request
-from orderkit.orders.ports import OrderStorage
+from orderkit.orders.ports import Among, OrderStorage, Search
 from orderkit.orders.rows import gather
 from orderkit.unit_of_work.storage import StoredKey
 from orderkit.unit_of_work.unit import KeyTaken, Restart, UnitOfWork
 
 _order_id_pattern = re.compile(ORDER_ID)
+_number_pattern = re.compile(r"[^\x00-\x1F\x7F\uD800-\uDFFF]{1,255}")
 
 OrderUnit = UnitOfWork[OrderStorage]
 OrderScript = Callable[[OrderUnit], Order]
@@ -80,6 +82,8 @@ def create(
 def _create(
     unit: OrderUnit, command: CreateDraft | PlaceOrder, policy: OrderPolicy, request: KeyedRequest | None
 ) -> Order:
+    if command.id is not None or getattr(command, "number", None) is not None:
+        unit.write_now()
     events = _numbered(unit, decide(None, command, now=unit.now, ids=unit.ids), policy)
     order = replay(events)
     gather(unit, None, order, events, command)
@@ -153,19 +157,38 @@ def _numbered(unit: OrderUnit, events: tuple[Event, ...], policy: OrderPolicy) -
     Once everything else is decided: a refused command takes no number, which would leave a gap.
     """
 
+    def numbered(event: Event) -> Event:
+        if not isinstance(event, OrderPlaced) or event.order.number is not None:
+            return event
+        return attrs.evolve(event, order=attrs.evolve(event.order, number=_next_number(unit, policy)))
+
+    return tuple(numbered(event) for event in events)
+
+
+def _next_number(unit: OrderUnit, policy: OrderPolicy) -> str:
+    """Return a number of the application's strategy.
+
+    A random one that is taken is found out by the commit. A counted one would be counted again with every
+    attempt, so that it is looked up, and those that an import has used already are passed over.
+    """
+    before = unit.counted
+
     def count() -> int:
         unit.require_transaction()
         unit.counted += 1
         return unit.storage.next_number(unit.tenant)
 
-    def numbered(event: Event) -> Event:
-        if not isinstance(event, OrderPlaced) or event.order.number is not None:
-            return event
+    while True:
         number = policy.numbers.assign(unit.tenant, count)
+        if not _number_pattern.fullmatch(number):
+            raise ConfigurationError("An order number has 1 to 255 characters on one line; nothing was changed.")
         unit.chosen.add(number)
-        return attrs.evolve(event, order=attrs.evolve(event.order, number=number))
+        if unit.counted == before or not _number_is_taken(unit, number):
+            return number
 
-    return tuple(numbered(event) for event in events)
+
+def _number_is_taken(unit: OrderUnit, number: str) -> bool:
+    return bool(unit.storage.search(Search(unit.tenant, (Among("number", (number,)),), "created_at", False, 1)))
 
 
 def check_order_id(order_id: str) -> None:

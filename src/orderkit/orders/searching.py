@@ -194,9 +194,7 @@ def page(query: Query, cursor: str | None, cursors: Cursors) -> Callable[[OrderU
     """Return the script that reads one page."""
 
     def script(unit: OrderUnit) -> Page:
-        if unit.pending:
-            unit.require_transaction()
-            unit.flush()
+        unit.settle()
         position = None if cursor is None else cursors.read(cursor, unit.tenant, query.identity)
         found = unit.storage.search(query.search(unit.tenant, position, query.limit + 1))
         return _page(unit, query, cursors, position, found)
@@ -232,6 +230,7 @@ def batch(query: Query, position: Position | None) -> Callable[[OrderUnit], Batc
     """Return the script that reads the next orders of a stream."""
 
     def script(unit: OrderUnit) -> Batch:
+        unit.settle()
         found = unit.storage.search(query.search(unit.tenant, position, query.limit))
         orders = tuple(unit.decode(hit.order_id, hit.record) for hit in found)
         if len(found) < query.limit:

@@ -24,7 +24,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Final, TypeVar
+from functools import partial
+from typing import ClassVar, Final, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, precondition, rule
@@ -53,7 +54,6 @@ from orderkit.errors import (
     Refused,
     VersionConflict,
 )
-from orderkit.kit.assembly import assemble
 from orderkit.kit.front import OrderKit, Transaction
 from orderkit.kit.orders import Orders
 from orderkit.messaging.outbox import OUTBOX, OutboxRow
@@ -107,7 +107,7 @@ class OrderMachine(RuleBasedStateMachine):
     def make_kit(self) -> OrderKit:
         """Return a kit that tells the time by `self.clock`; it is closed in the end."""
         self._memory = MemoryBackend()
-        return OrderKit(self._memory, assemble("memory://", {"clock": self.clock, "ids": SequentialIds()}))
+        return OrderKit.from_backend(self._memory, clock=self.clock, ids=SequentialIds())
 
     def teardown(self) -> None:
         """Close the kit."""
@@ -163,7 +163,7 @@ class OrderMachine(RuleBasedStateMachine):
     def place_again(self, handle: Handle, data: st.DataObject) -> None:
         """Place another order under an id that is taken."""
         command = data.draw(place_orders(self.clock.now())).model_copy(update={"id": handle.order_id})
-        assert type(attempt(lambda: create(self._orders(handle), command))) is AlreadyExists
+        assert type(attempt(lambda: self._orders(handle).create(command))) is AlreadyExists
         self._touched.add(handle)
 
     @rule(handle=handles, data=st.data())
@@ -183,13 +183,15 @@ class OrderMachine(RuleBasedStateMachine):
     def block(self, tenant: str, again: bool, fails: bool, data: st.DataObject) -> None:
         """Do several things as one, and at times fail at the end: then none of them has happened."""
         mine = [handle for handle in self._known if handle.tenant == tenant]
-        steps: list[tuple[Handle | None, OrderCommand]] = [(None, data.draw(place_orders(self.clock.now())))]
-        chosen = data.draw(st.lists(st.sampled_from(mine), max_size=3)) if mine else []
-        steps += [(handle, data.draw(commands(self._known[handle], self.clock.now()))) for handle in chosen]
+        new = data.draw(place_orders(self.clock.now()))
+        steps: list[tuple[OrderCommand, Callable[[Orders], Order]]] = [(new, partial(Orders.create, command=new))]
+        for handle in data.draw(st.lists(st.sampled_from(mine), max_size=3)) if mine else ():
+            command = data.draw(commands(self._known[handle], self.clock.now()))
+            steps.append((command, partial(Orders.execute, order_id=handle.order_id, command=command)))
         ordered = data.draw(st.permutations(steps))
 
         def work(transaction: Transaction) -> list[tuple[OrderCommand, Order]]:
-            done = [(command, perform(transaction.orders, handle, command)) for handle, command in ordered]
+            done = [(command, perform(step, transaction.orders)) for command, step in ordered]
             if fails:
                 raise Abandoned
             return [(command, order) for command, order in done if order is not None]
@@ -223,7 +225,7 @@ class OrderMachine(RuleBasedStateMachine):
         orders = self._bound(tenant).orders
         use = self._used(tenant, command, key)
         foreseen = attempt(lambda: orders.preview(None, command))
-        outcome = attempt(lambda: create(orders, command, key))
+        outcome = attempt(lambda: orders.create(command, idempotency_key=key))
         if use is not None:
             self._check_repeated(use, None, command, outcome)
             return multiple()
@@ -362,17 +364,10 @@ class OrderMachine(RuleBasedStateMachine):
         assert told(foreseen.after, foreseen.events, before) == happened
 
 
-def create(orders: Orders, command: OrderCommand, key: str | None = None) -> Order:
-    """Make a new order by the verb for its command."""
-    fields: Any = {name: getattr(command, name) for name in command.model_fields_set - {"kind"}}
-    make = orders.place if isinstance(command, PlaceOrder) else orders.draft
-    return make(idempotency_key=key, **fields)
-
-
-def perform(orders: Orders, handle: Handle | None, command: OrderCommand) -> Order | None:
+def perform(step: Callable[[Orders], Order], orders: Orders) -> Order | None:
     """Do one step of a block; one that is refused is passed over."""
     try:
-        return create(orders, command) if handle is None else orders.execute(handle.order_id, command)
+        return step(orders)
     except (Refused, InvalidInput):
         return None
 

@@ -89,6 +89,7 @@ class Attempts:
             unit.flush()
         finally:
             self._met |= unit.met
+            unit.ended = True
         return result
 
     def perform_once(self, script: Script[StorageT, T], storage: StorageT) -> T:
@@ -98,7 +99,8 @@ class Attempts:
             OrderKitError: What another attempt might have mended is raised as it is.
         """
         try:
-            return self.perform(script, storage)
+            with storage.savepoint():
+                return self.perform(script, storage)
         except AGAIN as error:
             raise _final(error) from error
 

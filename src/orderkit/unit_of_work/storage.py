@@ -71,12 +71,19 @@ class Storage(Protocol):
 
     Whatever fails raises one of the storage errors or conflicts of `orderkit.errors`, and then nothing
     was written; `CommitUnknown` is the one exception, and says so. Every method is confined to the
-    tenant it is given.
+    tenant it is given. Once its block has ended every method raises `TransactionEnded`.
     """
 
     @property
     def in_transaction(self) -> bool:
         """Whether writes become durable only with the end of a surrounding transaction."""
+        ...
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Surround a block inside a transaction: if it raises, what it wrote and counted is undone.
+
+        The transaction stays usable, whatever the block ran into. Outside a transaction it does nothing.
+        """
         ...
 
     def read(self, tenant: str, order_id: str, *, key: KeyReference | None = None, lock: bool = False) -> Reading:

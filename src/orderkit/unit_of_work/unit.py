@@ -82,6 +82,7 @@ class UnitOfWork(Generic[StorageT_co]):
         chosen: Unique values nobody asked for, such as random numbers: where one is taken, another is chosen.
         counted: How many numbers without gaps were taken.
         met: The ids of the orders that were read from the storage.
+        ended: The script is over; what belonged to it must not be used any more.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class UnitOfWork(Generic[StorageT_co]):
         self.chosen: set[str] = set()
         self.counted = 0
         self.met: set[str] = set()
+        self.ended = False
         self._locking = locking
         self._deferred = deferred and not storage.in_transaction
         self._staged: dict[str, Order] = {}
@@ -184,10 +186,15 @@ class UnitOfWork(Generic[StorageT_co]):
         """
         return self._deferred or self.storage.in_transaction
 
-    @property
-    def pending(self) -> bool:
-        """Whether something is gathered that the database does not show yet."""
-        return bool(self.changes)
+    def settle(self) -> None:
+        """Have the database show what was gathered, before a statement that would not see it otherwise.
+
+        Raises:
+            Restart: That takes a real transaction.
+        """
+        if self.changes:
+            self.require_transaction()
+            self.flush()
 
     def require_transaction(self) -> None:
         """Go on only inside a real transaction.
@@ -196,6 +203,15 @@ class UnitOfWork(Generic[StorageT_co]):
             Restart: There is none: the script is run again inside one.
         """
         if not self.storage.in_transaction:
+            raise Restart(transaction=True)
+
+    def write_now(self) -> None:
+        """Have this command written when it ends: it uses a value of its own that may be taken, and says so itself.
+
+        Raises:
+            Restart: Commands are gathered: the script is run again inside a transaction.
+        """
+        if self._deferred:
             raise Restart(transaction=True)
 
     def finish(self) -> None:
@@ -220,11 +236,18 @@ class UnitOfWork(Generic[StorageT_co]):
             return
         self._staged.clear()
         if not outcome.guards_held:
-            first = changes.guards[0]
-            raise VersionConflict(first.order_id, first.version)
+            raise self._conflict(changes.guards)
         if changes.claim is None:
             raise AssertionError("a change set without a claim is written if its guards hold")
         raise KeyTaken(changes.claim, outcome.stored)
+
+    def _conflict(self, guards: list[Guard]) -> VersionConflict:
+        """Return the conflict of the first guarded order that is found to have moved on."""
+        for guard in guards[1:]:
+            found = self.storage.read(guard.tenant, guard.order_id).order
+            if found is None or found.version != guard.version:
+                return VersionConflict(guard.order_id, guard.version, found and found.version)
+        return VersionConflict(guards[0].order_id, guards[0].version)
 
     def _commit(self, changes: ChangeSet) -> Outcome:
         try:

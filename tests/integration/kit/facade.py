@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import wraps
@@ -89,7 +89,7 @@ class _Facade:
 
     def _entered(self, block: AbstractAsyncContextManager[object]) -> AbstractContextManager[object]:
         @contextmanager
-        def held() -> Iterator[object]:
+        def held() -> Generator[object]:
             entered: Future[object] = Future()
             leaving: Future[None] = Future()
             holding = self._loop.submit(_hold(block, entered, leaving))
@@ -105,9 +105,7 @@ class _Facade:
         return held()
 
 
-async def _hold(
-    block: AbstractAsyncContextManager[object], entered: Future[object], leaving: Future[None]
-) -> None:
+async def _hold(block: AbstractAsyncContextManager[object], entered: Future[object], leaving: Future[None]) -> None:
     """Enter and leave the block in one task, as a time-out or a task group around it would need."""
     try:
         async with block as value:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from threading import Barrier
 from typing import Any, Protocol, TypeVar, Unpack
 from uuid import uuid4
 
 import attrs
 import psycopg
+import pytest
 from psycopg.rows import dict_row
 from sqlalchemy import URL
 
 from orderkit import AsyncOrderKit, Line, Money, OrderKit
+from orderkit.domain.decisions import decide
 from orderkit.kit.assembly import KitOptions, assemble
 from orderkit.messaging.outbox import OUTBOX
 from orderkit.orders.tables import EVENTS, LABELS, LINES, ORDERS, PERSONAL
@@ -130,10 +132,10 @@ class Place:
         return {table: self.count(table, tenant) for table in TABLES}
 
 
-def raw_postgresql(url: URL, **options: Any) -> psycopg.Connection[Record]:
+def raw_postgresql(url: URL) -> psycopg.Connection[Record]:
     """Connect to PostgreSQL past orderkit, each statement a commit of its own."""
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(address, autocommit=True, row_factory=dict_row, **options)
+    return psycopg.Connection[Record].connect(address, autocommit=True, row_factory=dict_row)
 
 
 def race(contenders: int, attempt: Callable[[int], T]) -> list[T]:
@@ -146,6 +148,25 @@ def race(contenders: int, attempt: Callable[[int], T]) -> list[T]:
 
     with ThreadPoolExecutor(contenders) as pool:
         return list(pool.map(run, range(contenders)))
+
+
+@contextmanager
+def meanwhile(act: Callable[[], object]) -> Generator[None]:
+    """Let somebody else act once, between the reading and the deciding of the next command."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def late(*arguments: Any, **options: Any) -> object:
+            patch.undo()
+            act()
+            return decide(*arguments, **options)
+
+        patch.setattr("orderkit.orders.scripts.decide", late)
+        yield
+
+
+def each(*attempts: Callable[[], object]) -> tuple[Callable[[], object], ...]:
+    """Return attempts to go through one after the other."""
+    return attempts
 
 
 def outcome(attempt: Callable[[], T]) -> T | Exception:

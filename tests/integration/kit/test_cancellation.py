@@ -1,5 +1,8 @@
 """A caller that is cancelled in the middle of its work leaves all of it behind, or nothing; the key tells which."""
 
+# pyright: reportPrivateUsage=false
+# The pool is looked at from inside.
+
 from __future__ import annotations
 
 import asyncio
@@ -123,9 +126,7 @@ async def assert_settled_by_repeating(
         assert isinstance(result, asyncio.CancelledError) or result == order
     kept = assert_whole(place, tenant)
     assert kept["orders"] == len({order.id for order in settled}) + 5 * AT_ONCE
-    told = Counter(
-        (type(result).__name__, order.id in before) for result, order in zip(results, settled, strict=True)
-    )
+    told = Counter((type(result).__name__, order.id in before) for result, order in zip(results, settled, strict=True))
     record_property("results, and whether the order was there", dict(told))
 
 

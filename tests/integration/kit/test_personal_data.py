@@ -12,7 +12,7 @@ from orderkit import Address, Contact, Order, OrderKit
 from orderkit.domain.commands import AddNote, PlaceDraft, SetAddress, SetContact
 from orderkit.domain.parties import NoteText
 from orderkit.errors import InvalidCommand, OrderKitError
-from tests.integration.kit.places import TABLES, TEA, Place, assert_whole
+from tests.integration.kit.places import TABLES, TEA, Place, assert_whole, each
 
 PLANT = "planted"
 
@@ -135,7 +135,7 @@ def exception_texts(error: BaseException | None) -> list[str]:
 def test_personal_data_is_in_no_refusal(kit: OrderKit) -> None:
     order = kit.orders.place(lines=TEA, contact=contact("x"), id="order-1")
     kit.orders.cancel(order.id)
-    for attempt in (
+    for attempt in each(
         lambda: kit.orders.place(lines=TEA, contact=contact("x"), id="order-1"),
         lambda: kit.orders.place(lines=TEA, contact=contact("x"), number=order.number),
         lambda: kit.orders.execute(order.id, SetAddress(slot="shipping_address", address=address("x"))),

@@ -6,6 +6,7 @@ import collections
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -29,14 +30,14 @@ CLIENTS = 32
 
 
 @pytest.fixture
-def tries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of every attempt made during the test."""
     made: list[int] = []
     perform = Attempts.perform
 
-    def counted(self: Attempts, *arguments: object) -> object:
+    def counted(self: Attempts, *arguments: Any) -> object:
         made.append(self.number)
-        return perform(self, *arguments)  # type: ignore[arg-type]  # handed on as they came
+        return perform(self, *arguments)
 
     monkeypatch.setattr(attempts.Attempts, "perform", counted)
     return made
@@ -119,12 +120,12 @@ def test_gapless_numbers_are_counted_for_each_tenant(open_kit: OpenKit) -> None:
 class Repeating:
     """Numbers that repeat themselves, as random ones do once in a long while."""
 
-
     def __init__(self, numbers: Iterator[str]) -> None:
         self._numbers = numbers
         self._lock = threading.Lock()
 
-    def assign(self, _tenant: str, _count: Callable[[], int]) -> str:
+    def assign(self, tenant: str, count: Callable[[], int]) -> str:
+        del tenant, count  # neither is asked for
         with self._lock:
             return next(self._numbers)
 

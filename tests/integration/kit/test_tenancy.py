@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -61,17 +62,15 @@ def test_another_tenants_order_is_not_found(two: tuple[OrderKit, OrderKit, str, 
     mine, foreign, ours, theirs = two
     order = mine.orders.place(lines=TEA, contact=Contact(email="ada@example.org"), tags=("x",))
     for name, method in BY_ID.items():
-        doors: tuple[Callable[[], object], ...] = (
-            lambda method=method: method(foreign.orders, order),
-            lambda method=method: foreign.run(lambda tx: method(tx.orders, order)),
-        )
-        for door in doors:
-            error = outcome(door)
+        for error in (
+            outcome(partial(method, foreign.orders, order)),
+            outcome(partial(in_a_run, foreign, method, order)),
+        ):
             assert isinstance(error, OrderNotFound), name
             assert (error.code, error.order_id) == ("order_not_found", order.id)
     with foreign.transaction() as tx:
         for name, method in BY_ID.items():
-            assert isinstance(outcome(lambda method=method: method(tx.orders, order)), OrderNotFound), name
+            assert isinstance(outcome(partial(method, tx.orders, order)), OrderNotFound), name
     with pytest.raises(OrderNotFound):
         foreign.orders.as_of(order.id, time=datetime(2999, 1, 1, tzinfo=UTC))
     assert mine.orders.get(order.id) == order
@@ -79,10 +78,14 @@ def test_another_tenants_order_is_not_found(two: tuple[OrderKit, OrderKit, str, 
     assert assert_whole(place, ours)["orders"] == 1
 
 
+def in_a_run(kit: OrderKit, method: Callable[[Any, Order], object], order: Order) -> object:
+    return kit.run(lambda tx: method(tx.orders, order))
+
+
 def test_the_unknown_and_the_foreign_look_the_same(two: tuple[OrderKit, OrderKit, str, str]) -> None:
     mine, foreign, _, _ = two
     order = mine.orders.place(lines=TEA)
-    told = [str(outcome(lambda known=known: foreign.orders.get(known))) for known in (order.id, "order_absent")]
+    told = [str(outcome(partial(foreign.orders.get, known))) for known in (order.id, "order_absent")]
     assert told[0].replace(order.id, "order_absent") == told[1]
 
 
@@ -194,12 +197,12 @@ def test_what_another_tenant_does_changes_nothing_for_this_one(place: Place) -> 
     def check(taken: list[tuple[int, str, str, str | None]]) -> None:
         together = [owner.for_tenant(new_tenant()) for _ in range(2)]
         alone = [owner.for_tenant(new_tenant()) for _ in range(2)]
-        told = [describe(outcome(lambda step=step: take(together[step[0]], step))) for step in taken]
+        told = [describe(outcome(partial(take, together[step[0]], step))) for step in taken]
         expected: dict[int, object] = {}
         for tenant in range(2):  # one after the other, so that neither can be in the other's way
             for position, step in enumerate(taken):
                 if step[0] == tenant:
-                    expected[position] = describe(outcome(lambda step=step: take(alone[step[0]], step)))
+                    expected[position] = describe(outcome(partial(take, alone[step[0]], step)))
         assert told == [expected[position] for position in range(len(taken))]
         assert [seen(kit) for kit in together] == [seen(kit) for kit in alone]
 

@@ -1,24 +1,25 @@
 """One commit for what belongs together: `transaction`, `run`, and what a script may rely on."""
 
+# pyright: reportPrivateUsage=false
+# Scripts are run as the verbs are.
+
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from orderkit import Order, OrderFilter, OrderKit, OrderStatus, Transaction
+from orderkit import GaplessNumbers, Order, OrderFilter, OrderKit, OrderStatus, Transaction
 from orderkit.domain.commands import ChangeTags
-from orderkit.domain.decisions import decide
-from orderkit.errors import AlreadyExists, OrderNotFound, Refused, StorageError, VersionConflict
+from orderkit.errors import AlreadyExists, OrderNotFound, Refused, SchemaMissing, TransactionEnded, VersionConflict
 from orderkit.kit.runners import KitUnit
-from orderkit.orders import scripts
 from orderkit.orders.scripts import OrderPolicy, execute
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.testing.clock import ManualClock
-from tests.integration.kit.places import DURABLE, POSTGRESQL, TEA, OpenKit, Place, assert_whole
+from tests.integration.kit.places import DURABLE, TEA, OpenKit, Place, assert_whole, each, meanwhile
 
 
 class ChangeOfMind(Exception):
@@ -32,7 +33,7 @@ def commits(place: Place, tenant: str) -> int:
 
 
 # --------------------------------------------------------------------------------------------
-# transaction()
+# Transactions
 # --------------------------------------------------------------------------------------------
 
 
@@ -57,7 +58,7 @@ def test_a_transaction_is_kept_as_a_whole(kit: OrderKit, place: Place, tenant: s
 def test_a_transaction_is_rolled_back_as_a_whole(kit: OrderKit, place: Place, tenant: str) -> None:
     before = kit.orders.place(lines=TEA, tags=("kept",))
     kept = place.counts(tenant)
-    with pytest.raises(ChangeOfMind), kit.transaction() as tx:
+    with suppress(ChangeOfMind), kit.transaction() as tx:
         tx.orders.place(lines=TEA, idempotency_key="k", tags=("gone",))
         tx.orders.confirm(before.id)
         raise ChangeOfMind
@@ -65,9 +66,7 @@ def test_a_transaction_is_rolled_back_as_a_whole(kit: OrderKit, place: Place, te
     assert kit.orders.get(before.id) == before
 
 
-def test_an_error_caught_inside_a_transaction_leaves_what_went_before(
-    kit: OrderKit, place: Place, tenant: str
-) -> None:
+def test_an_error_caught_inside_a_transaction_leaves_what_went_before(kit: OrderKit, place: Place, tenant: str) -> None:
     taken = kit.orders.place(lines=TEA)
     with kit.transaction() as tx:
         first = tx.orders.place(lines=TEA, customer="cust-1")
@@ -113,29 +112,73 @@ def test_a_transaction_is_never_run_again(kit: OrderKit, place: Place, tenant: s
     assert_whole(place, tenant)
 
 
-@contextmanager
-def interfering(place: Place, tenant: str, order: Order, tag: str = "meanwhile") -> Iterator[None]:
+def interfering(place: Place, tenant: str, order: Order, tag: str = "meanwhile") -> AbstractContextManager[None]:
     """Let somebody else write an order once, between the reading and the writing of the next command."""
-    with pytest.MonkeyPatch.context() as patch:
 
-        def late(*arguments: Any, **options: Any) -> object:
-            patch.undo()
-            with place.kit() as owner:
-                owner.for_tenant(tenant).orders.execute(order.id, ChangeTags(add=(tag,)))
-            return decide(*arguments, **options)
+    def write() -> None:
+        with place.kit() as owner:
+            owner.for_tenant(tenant).orders.execute(order.id, ChangeTags(add=(tag,)))
 
-        patch.setattr(scripts, "decide", late)
-        yield
+    return meanwhile(write)
+
+
+@pytest.mark.parametrize("place", DURABLE, indirect=True)
+def test_a_statement_that_fails_leaves_what_went_before(kit: OrderKit, place: Place, tenant: str) -> None:
+    """Even an error of the database itself, which would end a transaction of PostgreSQL."""
+    with kit.transaction() as tx:
+        first = tx.orders.place(lines=TEA)
+        with pytest.raises(SchemaMissing):
+            tx.orders._run(lambda unit: cast("SqlStorage", unit.storage)._fetch("SELECT 1 FROM orderkit_absent", ()))
+        second = tx.orders.place(lines=TEA)
+    assert [kit.orders.get(order.id) for order in (first, second)] == [first, second]
+    assert assert_whole(place, tenant)["orders"] == 2
+
+
+def test_a_number_that_leads_to_no_order_goes_back(open_kit: OpenKit, place: Place, tenant: str) -> None:
+    """Numbers without gaps stay so although errors are caught inside a transaction or a run that is kept."""
+    kit = open_kit(numbers=GaplessNumbers()).for_tenant(tenant)
+    taken = kit.orders.place(lines=TEA)
+
+    def work(tx: Transaction) -> tuple[str | None, str | None]:
+        first = tx.orders.place(lines=TEA)
+        for _ in range(2):
+            with suppress(AlreadyExists):
+                tx.orders.place(lines=TEA, id=taken.id)
+        second = tx.orders.place(lines=TEA)
+        with suppress(AlreadyExists):
+            tx.orders.place(lines=TEA, id=taken.id)
+        return first.number, second.number
+
+    with kit.transaction() as tx:
+        assert work(tx) == ("2", "3")
+    assert kit.run(work) == ("4", "5")
+    assert kit.orders.place(lines=TEA).number == "6"
+    assert assert_whole(place, tenant)["orders"] == 6
+
+
+def test_what_is_over_cannot_be_used(kit: OrderKit, place: Place, tenant: str) -> None:
+    with kit.transaction() as ended:
+        order = ended.orders.place(lines=TEA)
+    left = kit.run(lambda tx: tx)
+    for attempt in each(
+        lambda: ended.orders.place(lines=TEA),
+        lambda: ended.orders.get(order.id),
+        ended.orders.search,
+        lambda: left.orders.place(lines=TEA),
+        lambda: left.orders.confirm(order.id),
+    ):
+        with pytest.raises(TransactionEnded):
+            attempt()
+    assert kit.orders.get(order.id) == order
+    assert assert_whole(place, tenant)["orders"] == 1
 
 
 # --------------------------------------------------------------------------------------------
-# run()
+# Runs
 # --------------------------------------------------------------------------------------------
 
 
-def test_a_run_writes_several_orders_by_one_commit(
-    kit: OrderKit, place: Place, tenant: str, said: list[str]
-) -> None:
+def test_a_run_writes_several_orders_by_one_commit(kit: OrderKit, place: Place, tenant: str, said: list[str]) -> None:
     before = kit.orders.place(lines=TEA)
     kit.orders.place(lines=TEA)
     said.clear()
@@ -211,9 +254,7 @@ def test_a_run_streams_and_recounts_what_it_has_staged(kit: OrderKit) -> None:
     assert first.version == 1
 
 
-def test_a_run_is_run_again_as_a_whole_with_the_same_ids_and_time(
-    open_kit: OpenKit, place: Place, tenant: str
-) -> None:
+def test_a_run_is_run_again_as_a_whole_with_the_same_ids_and_time(open_kit: OpenKit, place: Place, tenant: str) -> None:
     kit = open_kit().for_tenant(tenant)
     order = kit.orders.place(lines=TEA)
     runs: list[tuple[str, str, object, tuple[str, ...]]] = []
@@ -247,18 +288,15 @@ def test_a_single_command_is_run_again_on_what_somebody_else_has_written(
 
 
 def test_a_command_that_is_refused_after_a_lost_race_tells_the_refusal(
-    kit: OrderKit, place: Place, tenant: str, monkeypatch: pytest.MonkeyPatch
+    kit: OrderKit, place: Place, tenant: str
 ) -> None:
     order = kit.orders.place(lines=TEA)
 
-    def late(*arguments: Any, **options: Any) -> object:
-        monkeypatch.setattr(scripts, "decide", decide)
+    def cancel() -> None:
         with place.kit() as owner:
             owner.for_tenant(tenant).orders.cancel(order.id)
-        return decide(*arguments, **options)
 
-    monkeypatch.setattr(scripts, "decide", late)
-    with pytest.raises(Refused):
+    with meanwhile(cancel), pytest.raises(Refused):
         kit.orders.confirm(order.id)
     assert kit.orders.get(order.id).status is OrderStatus.CANCELLED
 
@@ -347,13 +385,3 @@ def test_what_is_bound_to_a_kit_is_kept_on_every_event(kit: OrderKit, place: Pla
     kept = [(row["actor"], row["correlation_id"], row["causation_id"]) for row in place.rows("events", tenant)]
     assert kept == [("ada", "request-1", "message-9")] * 3 + [(None, None, None)]
     assert [event.actor for event in kit.orders.history(order.id)] == ["ada", "ada", "ada", None]
-
-
-@pytest.mark.parametrize("place", POSTGRESQL, indirect=True)
-def test_a_transaction_that_failed_cannot_be_kept(kit: OrderKit, place: Place, tenant: str) -> None:
-    """A statement that fails outside any savepoint spoils the whole transaction, and the block says so."""
-    with pytest.raises(StorageError), kit.transaction() as tx:
-        tx.orders.place(lines=TEA)
-        with pytest.raises(StorageError):
-            tx.orders._run(lambda unit: cast("SqlStorage", unit.storage)._fetch("SELECT 1/0", ()))
-    assert place.count("orders", tenant) == 0

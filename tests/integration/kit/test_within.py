@@ -21,6 +21,7 @@ from orderkit.errors import (
     ConfigurationError,
     IdempotencyMismatch,
     InvalidCommand,
+    OrderKitError,
     OrderNotFound,
     Refused,
     VersionConflict,
@@ -89,9 +90,6 @@ def joining(request: pytest.FixtureRequest) -> str:
     return kind
 
 
-Application = Callable[[], "asynccontextmanager[Theirs]"]
-
-
 @pytest.fixture
 def number() -> str:
     """The number of their invoice in this test."""
@@ -127,7 +125,7 @@ def application(place: Place, joining: str, tenant: str, number: str) -> Callabl
     return opened
 
 
-def _joined(engine: Engine | AsyncEngine, joining: str) -> object:
+def _joined(engine: Engine | AsyncEngine, joining: str) -> Any:
     if isinstance(engine, AsyncEngine):
         return AsyncSession(engine) if joining == "session" else engine.connect()
     return Session(engine) if joining == "session" else engine.connect()
@@ -213,7 +211,7 @@ def test_an_error_of_ours_leaves_their_transaction_usable(
         async with application() as theirs:
             await theirs.invoice()
             order = await theirs.place(lines=TEA, idempotency_key="k")
-            for attempt, error in (
+            attempts: tuple[tuple[Callable[[], Awaitable[Any]], type[OrderKitError]], ...] = (
                 (lambda: theirs.place(lines=TEA, id=order.id), AlreadyExists),
                 (lambda: theirs.place(lines=TEA, number=order.number), AlreadyExists),
                 (lambda: theirs.place(lines=TEA, tags=("other",), idempotency_key="k"), IdempotencyMismatch),
@@ -221,7 +219,8 @@ def test_an_error_of_ours_leaves_their_transaction_usable(
                 (lambda: theirs.confirm(order.id, expected_version=9), VersionConflict),
                 (lambda: theirs.confirm("order_absent"), OrderNotFound),
                 (lambda: theirs.place(lines=()), InvalidCommand),
-            ):
+            )
+            for attempt, error in attempts:
                 with pytest.raises(error):
                     await attempt()
                 assert await theirs.invoices() == 1
@@ -237,13 +236,15 @@ def test_an_error_of_ours_leaves_their_transaction_usable(
 
 @in_every_shell
 @pytest.mark.parametrize("joining", ["session"], indirect=True)
-def test_their_session_is_flushed_first(
-    application: Callable[[], Any], place: Place, tenant: str, number: str
-) -> None:
+def test_their_session_is_flushed_first(application: Callable[[], Any], place: Place, tenant: str, number: str) -> None:
     async def scenario() -> None:
         async with application() as theirs:
             theirs.joined.autoflush = False
-            for command in (lambda: theirs.place(lines=TEA, id="order-1"), lambda: theirs.confirm("order-1")):
+            commands: tuple[Callable[[], Awaitable[Any]], ...] = (
+                lambda: theirs.place(lines=TEA, id="order-1"),
+                lambda: theirs.confirm("order-1"),
+            )
+            for command in commands:
                 invoice = Invoice(number)
                 theirs.joined.add(invoice)
                 assert invoice in theirs.joined.new

@@ -9,6 +9,7 @@ import contextvars
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +20,9 @@ import pytest
 from orderkit.errors import CommitUnknown, StorageBusy
 from orderkit.orders.tables import OrderRow
 from orderkit.storage.sql import AsyncSqlBackend, bridges, open_async_backend, open_backend
+from orderkit.storage.sql.storage import SqlStorage
 from orderkit.testing.conformance.base import assert_record, fresh_tenant, order_row, placing
+from orderkit.unit_of_work.storage import Outcome
 from tests.integration.sql.gates import build_gate, closed_gate, terminate, until, waiting
 
 
@@ -230,6 +233,10 @@ def test_every_cancellation_leaves_all_or_nothing(any_url: str) -> None:
     asyncio.run(check())
 
 
+def commit_one(order: OrderRow, storage: SqlStorage) -> Outcome:
+    return storage.commit(placing(order))
+
+
 async def outcome(task: asyncio.Task[None]) -> bool:
     """Whether a task was told that its commit is done."""
     try:
@@ -258,9 +265,24 @@ def test_calls_of_one_transaction_run_one_at_a_time(any_url: str) -> None:
         orders = [order_row(tenant, f"order_{number}") for number in range(8)]
         async with opened(any_url) as backend:
             async with backend.connect(transaction=True) as call:
-                await asyncio.gather(*(call(lambda s, order=order: s.commit(placing(order))) for order in orders))
+                await asyncio.gather(*(call(partial(commit_one, order)) for order in orders))
             for order in orders:
                 assert await look(backend, order) is not None
+
+    asyncio.run(check())
+
+
+def test_connections_that_went_while_idle_are_replaced_unnoticed(gated: str, session: psycopg.Connection) -> None:
+    async def check() -> None:
+        order = order_row(fresh_tenant())
+        async with opened(gated, pool_size=2) as backend:
+            async with backend.connect(transaction=True), backend.connect(transaction=True):
+                pass
+            # Not in the loop's thread: asyncpg learns of a closed connection when the loop looks at its sockets.
+            await asyncio.to_thread(terminate, session, waiting_only=False)
+            await asyncio.sleep(0.01)
+            await place(backend, order, transaction=False)
+            assert await look(backend, order) is not None
 
     asyncio.run(check())
 

@@ -121,8 +121,9 @@ def test_connections_to_postgresql_give_up_in_time(postgresql: str, driver: str)
         url = postgresql.replace("psycopg", driver)
         backend = open_async_backend(url, lock_timeout=1.5, statement_timeout=7)
         async with backend.connect() as call:
-            names = ("lock_timeout", "statement_timeout")
-            found = [await call(lambda s, name=name: s._executor.execute(f"SHOW {name}")[0][0]) for name in names]
+            found = await call(
+                lambda s: [s._executor.execute(f"SHOW {n}_timeout")[0][0] for n in ("lock", "statement")]
+            )
         await backend.close()
         return found
 

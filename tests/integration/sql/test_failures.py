@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sqlite3 as sqlite_driver
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +32,9 @@ from orderkit.errors import (
 from orderkit.orders.ports import Among, Search
 from orderkit.orders.tables import ORDERS
 from orderkit.storage.sql import SqlBackend, open_backend
+from orderkit.storage.sql.brackets import Savepoint, Transaction
+from orderkit.storage.sql.execution import Rows
+from orderkit.storage.sql.sqlite import Sqlite
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.testing.conformance.base import (
     claim_for,
@@ -139,6 +142,39 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(StorageUnavailable):
         backend.create_schema()
     backend.close()
+
+
+class Interrupted:
+    """An executor that is interrupted by whoever stops the program."""
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> Rows:
+        if sql.startswith(self._at):
+            raise KeyboardInterrupt
+        return []
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        raise AssertionError("there is one row")
+
+
+@pytest.mark.parametrize("at", ["SAVEPOINT", "SELECT", "ROLLBACK"])
+def test_a_connection_that_was_interrupted_is_not_used_again(at: str) -> None:
+    executor = Interrupted(at)
+    storage = SqlStorage(executor, Sqlite(), Savepoint(executor), in_transaction=True)
+    order = order_row("t")
+    with pytest.raises(KeyboardInterrupt):
+        storage.commit(moving(order))
+    assert storage.damaged
+
+
+def test_a_connection_whose_rollback_was_interrupted_is_not_used_again() -> None:
+    executor = Interrupted("ROLLBACK")
+    storage = SqlStorage(executor, Sqlite(), Savepoint(executor), in_transaction=True)
+    with pytest.raises(KeyboardInterrupt), storage.inside(Transaction(executor, "BEGIN")):
+        raise ZeroDivisionError
+    assert storage.damaged
 
 
 # --------------------------------------------------------------------------------------------

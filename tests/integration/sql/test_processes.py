@@ -71,8 +71,12 @@ def test_a_child_uses_connections_of_its_own(backend: SqlBackend) -> None:
     tenant = fresh_tenant()
     of_parent, of_child = order_row(tenant, "order_parent"), order_row(tenant, "order_child")
     commit(backend, placing(of_parent))
+    with backend.connect() as storage:
+        executor = storage._executor
 
     def work() -> None:
+        with backend.connect() as storage:
+            assert storage._executor is not executor
         assert read(backend, of_parent) is not None
         commit(backend, placing(of_child))
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from orderkit.errors import StorageFailed
+from orderkit.errors import StorageFailed, TransactionEnded
 from orderkit.orders.ports import Found, Search
 from orderkit.orders.tables import EVENTS, PERSONAL, EventRow, PersonalRow
 from orderkit.storage.memory.layer import Layer
@@ -38,11 +38,29 @@ class MemoryStorage:
         self._lock = lock
         self._in_transaction = in_transaction
         self._steps: list[Callable[[Layer], None]] = []
+        self.ended = False
 
     @property
     def in_transaction(self) -> bool:
         """Whether writes become durable only with the end of a surrounding transaction."""
         return self._in_transaction
+
+    @contextmanager
+    def savepoint(self) -> Generator[None]:
+        """Surround a block inside a transaction: if it raises, what it wrote and counted is undone."""
+        if not self._in_transaction:
+            yield
+            return
+        outer, steps = self._view, len(self._steps)
+        self._view = Layer(outer)
+        try:
+            yield
+            self._view.merge_into(outer)
+        except BaseException:
+            del self._steps[steps:]
+            raise
+        finally:
+            self._view = outer
 
     def read(self, tenant: str, order_id: str, *, key: KeyReference | None = None, lock: bool = False) -> Reading:
         """Read an order and the record of an idempotency key.
@@ -135,6 +153,8 @@ class MemoryStorage:
 
     def _run(self, operation: Callable[[Layer], T]) -> T:
         """Run an operation in a layer of its own, so that one that raises leaves nothing behind."""
+        if self.ended:
+            raise TransactionEnded
         with self._lock:
             layer = Layer(self._view)
             result = operation(layer)
@@ -177,7 +197,10 @@ class MemoryBackend:
         """
         view = Layer(self._root) if transaction else self._root
         storage = MemoryStorage(view, self._lock, in_transaction=transaction)
-        yield storage
+        try:
+            yield storage
+        finally:
+            storage.ended = True
         if transaction:
             storage.settle(self._root)
 

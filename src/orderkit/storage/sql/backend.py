@@ -73,6 +73,7 @@ class SqlBackend:
                 with storage.inside(around) if transaction else nullcontext():
                     yield storage
             finally:
+                storage.ended = True
                 self._checkin(connection, storage)
 
     def create_schema(self) -> None:

@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TypeVar, cast
 
-from orderkit.errors import ConfigurationError, OrderKitError, StorageFailed
+from orderkit.errors import ConfigurationError, OrderKitError, StorageFailed, TransactionEnded
 from orderkit.orders.ports import Found, Search
 from orderkit.orders.tables import EventRow, OrderRow, PersonalRow
 from orderkit.storage.sql import records, searching
-from orderkit.storage.sql.brackets import Bracket
+from orderkit.storage.sql.brackets import Bracket, Savepoint
 from orderkit.storage.sql.dialect import Dialect, FaultKind
 from orderkit.storage.sql.execution import Executor, Rows
 from orderkit.storage.sql.failures import Phase, failure
@@ -30,6 +30,7 @@ class SqlStorage:
         phase: What is being done; while it is `COMMITTING` the outcome is unknown.
         aborted: A statement failed inside the surrounding transaction, which can only be rolled back.
         damaged: The connection must not be used again.
+        ended: The block is over, and the connection may be somebody else's by now.
     """
 
     def __init__(self, executor: Executor, dialect: Dialect, bracket: Bracket, *, in_transaction: bool) -> None:
@@ -41,6 +42,7 @@ class SqlStorage:
         self.phase = Phase.READING
         self.aborted = False
         self.damaged = False
+        self.ended = False
 
     @property
     def is_foreign(self) -> bool:
@@ -110,6 +112,15 @@ class SqlStorage:
         return len(self._change(records.forget_expired(self._dialect.skip_locked), (now, limit)))
 
     @contextmanager
+    def savepoint(self) -> Generator[None]:
+        """Surround a block inside a transaction: if it raises, what it wrote and counted is undone."""
+        if not self.in_transaction:
+            yield
+            return
+        with self.inside(Savepoint(self._executor)):
+            yield
+
+    @contextmanager
     def inside(self, transaction: Bracket) -> Generator[None]:
         """Surround a block with a transaction: committed at its end, rolled back if it raises."""
         with self._doing(transaction.writing):
@@ -161,6 +172,8 @@ class SqlStorage:
         """Turn whatever a driver raises into an error of orderkit, and remember what it did to the connection."""
         if self.is_foreign:
             raise StorageFailed("The block was entered in another process. Open a new one after a fork.")
+        if self.ended:
+            raise TransactionEnded
         self.phase = phase
         try:
             yield
@@ -197,4 +210,4 @@ class SqlStorage:
         was_damaged, self.damaged = self.damaged, True
         with suppress(Exception):  # the error that led here is the one to tell
             bracket.undo()
-            self.damaged = was_damaged
+            self.damaged, self.aborted = was_damaged, False
