@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -134,6 +135,14 @@ def nested(depth: int) -> object:
     return {"a": nested(depth - 1)} if depth else 1
 
 
+def search(shop: Shop, cursor: str | None, sort: str = "-created_at") -> object:
+    return shop.kit.orders.search(cursor=cursor, sort=cast("Any", sort))
+
+
+def as_of(shop: Shop, **moment: Any) -> object:
+    return shop.kit.orders.as_of(shop.order.id, **moment)
+
+
 CASES = [
     placing("unknown currency", "unknown_currency", lines=[price("1", "ZZZ")]),
     placing("unknown currency", "unknown_currency", currency="euro"),
@@ -211,7 +220,7 @@ CASES = [
         lambda shop: shop.kit.for_tenant("other").orders.search(cursor=cursor_of(shop)),
     ),
     *(
-        Case("strange cursor", InvalidCursor, "invalid_cursor", lambda shop, text=text: search(shop, text))
+        Case("strange cursor", InvalidCursor, "invalid_cursor", partial(search, cursor=text))
         for text in (NUL, SURROGATE, MEGABYTE, "", "\u00e9")
     ),
     Case("sort that cannot be", InvalidQuery, "invalid_query", lambda shop: search(shop, None, "colour")),
@@ -223,7 +232,7 @@ CASES = [
         lambda shop: shop.kit.orders.search(OrderFilter(total_from=Money(1, "EUR"), total_until=Money(1, "USD"))),
     ),
     *(
-        Case("moment that cannot be", InvalidQuery, "invalid_query", lambda shop, moment=moment: as_of(shop, **moment))
+        Case("moment that cannot be", InvalidQuery, "invalid_query", partial(as_of, **moment))
         for moment in ({}, {"version": 0}, {"version": 2**70}, {"version": "1"}, {"time": datetime(2026, 1, 1)})  # noqa: DTZ001
     ),
     Case("version that is not there", VersionNotFound, "version_not_found", lambda shop: as_of(shop, version=2)),
@@ -237,14 +246,6 @@ CASES = [
         "preview of nothing", InvalidQuery, "invalid_query", lambda shop: shop.kit.orders.preview(None, ConfirmOrder())
     ),
 ]
-
-
-def search(shop: Shop, cursor: str | None, sort: str = "-created_at") -> object:
-    return shop.kit.orders.search(cursor=cursor, sort=cast("Any", sort))
-
-
-def as_of(shop: Shop, **moment: Any) -> object:
-    return shop.kit.orders.as_of(shop.order.id, **moment)
 
 
 @pytest.fixture
@@ -279,9 +280,9 @@ def test_each_gets_an_error_of_its_own_and_changes_nothing(unharmed: Shop) -> No
 
 @EVERYWHERE
 def test_inside_a_transaction_that_goes_on_each_changes_nothing(unharmed: Shop) -> None:
-    for case in CASES:
+    for case in INSIDE:
         with unharmed.kit.transaction() as transaction:
-            error = outcome(case.act, unharmed._replace(kit=cast("OrderKit", Inside(transaction, unharmed.kit))))
+            error = outcome(case.act, inside(unharmed, transaction))
             assert (case.kind, type(error)) == (case.kind, case.error)
             kept = transaction.orders.get(unharmed.order.id)
         assert kept == unharmed.order
@@ -290,25 +291,20 @@ def test_inside_a_transaction_that_goes_on_each_changes_nothing(unharmed: Shop) 
 @EVERYWHERE
 def test_inside_a_function_that_goes_on_each_changes_nothing(unharmed: Shop) -> None:
     def work(transaction: Transaction) -> None:
-        for case in CASES:
-            error = outcome(case.act, unharmed._replace(kit=cast("OrderKit", Inside(transaction, unharmed.kit))))
+        for case in INSIDE:
+            error = outcome(case.act, inside(unharmed, transaction))
             assert (case.kind, type(error)) == (case.kind, case.error)
 
     unharmed.kit.run(work)
 
 
-class Inside(NamedTuple):
-    """What of a kit there is inside a transaction."""
+def inside(shop: Shop, transaction: object) -> Shop:
+    """Return the shop seen from inside a transaction, which has orders as a kit has."""
+    return shop._replace(kit=cast("OrderKit", transaction))
 
-    transaction: Transaction
-    kit: OrderKit
 
-    @property
-    def orders(self) -> Orders:
-        return self.transaction.orders
-
-    def for_tenant(self, tenant: str) -> OrderKit:
-        return self.kit.for_tenant(tenant)
+# A transaction is of one tenant.
+INSIDE = [case for case in CASES if case.kind != "cursor of another tenant"]
 
 
 @EVERYWHERE
@@ -321,12 +317,21 @@ def test_no_text_that_cannot_be_stored_gets_past_the_door(unharmed: Shop) -> Non
     }
     for model in INPUTS:
         parse = cast("type[OrderCommand]", model).parse
-        verb = verbs.get(model, lambda fields, parse=parse: orders.execute(unharmed.order.id, parse(fields)))
+        verb = verbs.get(model) or partial(_executed, orders, unharmed.order.id, parse)
         fields = {name: value for name, value in complete(model).items() if name != "kind"}
         for path in texts(fields):
             for text in (NUL, SURROGATE, MEGABYTE):
-                error = outcome(lambda _, verb=verb, bad=spoiled(fields, path, text): verb(bad), unharmed)
+                error = outcome(partial(_given, verb, spoiled(fields, path, text)), unharmed)
                 assert type(error) is InvalidCommand, (model, told(path))
+
+
+def _executed(orders: Orders, order_id: str, parse: Callable[[Any], OrderCommand], fields: Any) -> Order:
+    return orders.execute(order_id, parse(fields))
+
+
+def _given(act: Callable[[Any], object], bad: Any, _shop: Shop) -> object:
+    """Do something with what cannot be."""
+    return act(bad)
 
 
 READERS: dict[str, Callable[[OrderKit, str], object]] = {
@@ -347,7 +352,7 @@ def test_an_order_that_is_not_there_or_is_anothers_is_not_found(unharmed: Shop) 
     stranger = unharmed.kit.for_tenant(f"{unharmed.tenant}-stranger")
     for reader in READERS.values():
         for kit, order_id in ((unharmed.kit, "order-2"), (stranger, unharmed.order.id)):
-            error = outcome(lambda _, read=reader, kit=kit, order_id=order_id: read(kit, order_id), unharmed)
+            error = outcome(partial(_given, partial(reader, kit), order_id), unharmed)
             assert (type(error), error.code) == (OrderNotFound, "order_not_found")
 
 
@@ -355,21 +360,22 @@ def test_an_order_that_is_not_there_or_is_anothers_is_not_found(unharmed: Shop) 
 def test_what_cannot_be_an_id_is_told_so(unharmed: Shop) -> None:
     for reader in READERS.values():
         for order_id in ("", NUL, SURROGATE, MEGABYTE, "a b", "a\n", "\u00e9", 7):
-            error = outcome(lambda shop, read=reader, bad=cast("str", order_id): read(shop.kit, bad), unharmed)
+            error = outcome(partial(_given, partial(reader, unharmed.kit), order_id), unharmed)
             assert (type(error), error.code) == (InvalidKey, "invalid_key")
 
 
 @EVERYWHERE
 def test_nothing_is_done_on_behalf_of_what_cannot_be_stored(unharmed: Shop) -> None:
-    for text in ("", NUL, SURROGATE, MEGABYTE, "x" * 256, "a\nb", 7):
-        bad: Any = text
-        for bind in (
-            lambda shop, bad=bad: shop.kit.for_tenant(bad),
-            lambda shop, bad=bad: shop.kit.bound(actor=bad),
-            lambda shop, bad=bad: shop.kit.bound(correlation_id=bad),
-            lambda shop, bad=bad: shop.kit.bound(causation_id=bad),
-        ):
-            error = outcome(bind, unharmed)
+    kit = unharmed.kit
+    binders: tuple[Callable[[Any], object], ...] = (
+        kit.for_tenant,
+        lambda actor: kit.bound(actor=actor),
+        lambda correlation_id: kit.bound(correlation_id=correlation_id),
+        lambda causation_id: kit.bound(causation_id=causation_id),
+    )
+    for bind in binders:
+        for text in ("", NUL, SURROGATE, MEGABYTE, "x" * 256, "a\nb", 7):
+            error = outcome(partial(_given, bind, text), unharmed)
             assert (type(error), error.code) == (InvalidKey, "invalid_key")
 
 

@@ -19,7 +19,7 @@ from orderkit.kit.runners import KitUnit
 from orderkit.orders.scripts import OrderPolicy, execute
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.testing.clock import ManualClock
-from tests.integration.kit.places import DURABLE, TEA, OpenKit, Place, assert_whole, each, meanwhile
+from tests.integration.kit.places import DURABLE, SHELLS, TEA, OpenKit, Place, assert_whole, each, meanwhile
 
 
 class ChangeOfMind(Exception):
@@ -86,10 +86,12 @@ def test_an_error_caught_inside_a_transaction_leaves_what_went_before(kit: Order
     assert (kept["orders"], kept["events"], kept["order_labels"]) == (2, 3, 0)
 
 
+@pytest.mark.parametrize("place", [shell for shell in SHELLS if not shell.startswith("sqlite")], indirect=True)
 def test_a_transaction_is_never_run_again(kit: OrderKit, place: Place, tenant: str) -> None:
-    """What somebody else wrote since the block read it is a conflict to the caller, and nothing is written."""
-    if place.is_sqlite:
-        pytest.skip("on SQLite a transaction is the only writer from its start")
+    """What somebody else wrote since the block read it is a conflict to the caller, and nothing is written.
+
+    On SQLite that cannot be: there a transaction is the only writer from its start.
+    """
     order = kit.orders.place(lines=TEA)
     runs = 0
 

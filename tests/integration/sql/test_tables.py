@@ -91,7 +91,7 @@ def crowded(postgresql: str) -> str:
     for number in range(4000):
         time = NOON + timedelta(minutes=number)
         order = order_row(tenant, f"order_{number}")._replace(
-            number=f"N{number:05}", total=number, status=STATUSES[number % 3]
+            number=f"N{number:05}", current_total=number, status=STATUSES[number % 3]
         )
         orders.append(
             order._replace(created_at=time, placed_at=time, updated_at=time, customer=f"customer_{number % 2}")
@@ -104,13 +104,13 @@ def crowded(postgresql: str) -> str:
 
 
 STATUSES = ("draft", "open", "done")
-MIDDLE: dict[str, Value] = {"number": "N02000", "total": 2000, "id": "order_2000"}
+MIDDLE: dict[str, Value] = {"number": "N02000", "current_total": 2000, "id": "order_2000"}
 
 
 @pytest.mark.parametrize(
     ("sort", "conditions"),
     [
-        *((sort, ()) for sort in ("created_at", "placed_at", "updated_at", "number", "total", "id")),
+        *((sort, ()) for sort in ("created_at", "placed_at", "updated_at", "number", "current_total", "id")),
         ("created_at", (Among("status", ("open",)),)),
         ("created_at", (Among("customer", ("customer_1",)),)),
     ],

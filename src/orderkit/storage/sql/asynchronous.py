@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Engine
 
-from orderkit.errors import ConfigurationError
+from orderkit.errors import ConfigurationError, TransactionEnded
 from orderkit.storage.sql.backend import SqlBackend
 from orderkit.storage.sql.bridges import Bridge, Greenlets, Threads, WorkState
 from orderkit.storage.sql.failures import Phase
@@ -119,7 +119,7 @@ class _Block:
         """Run work inside the transaction."""
         storage = self._storage
         if storage is None:
-            raise RuntimeError("the transaction has ended")
+            raise TransactionEnded
         async with self._turn:
             return await self._bridge.run(lambda: work(storage))
 
