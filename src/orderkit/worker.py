@@ -12,8 +12,8 @@ import attrs
 
 from orderkit.domain.commands import ExpireOrder
 from orderkit.domain.status import OrderStatus
-from orderkit.idempotency.keys import collect_expired_keys
 from orderkit.errors import NewerSchema, Refused
+from orderkit.idempotency.keys import collect_expired_keys
 from orderkit.orders.cursors import Position
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.scripts import OrderPolicy, execute

@@ -55,7 +55,7 @@ class Shape(Generic[T]):
         """
         try:
             return self.decoder.decode(text) if version >= self.version else self._upcast(text, version)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        except (msgspec.MsgspecError, RecursionError, UnicodeError, KeyError) as error:
             if version > self.version:
                 raise NewerSchema(
                     f"The shape of {self.name} has version {version}, and this release reads up to {self.version}. "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from orderkit.domain.inputs import Input, Metadata, Name, Telling, UtcTime
@@ -33,6 +33,10 @@ CurrencyCode = Annotated[
     StringConstraints(pattern=r"^[A-Z]{3}$", strict=True),
     Telling("unknown_currency", "a currency is a code of ISO 4217 in capitals, such as 'EUR'"),
 ]
+
+
+Tags = Annotated[tuple[Name, ...], AfterValidator(lambda tags: tuple(sorted(set(tags))))]
+"""Words to find an order by, each once; their order means nothing."""
 
 
 class OrderCommand(Input):
@@ -63,7 +67,7 @@ class _Contents(OrderCommand):
     prices_include_tax: bool = Field(default=False, description="Whether tax is inside the prices.")
     tax_level: TaxLevel = Field(default=TaxLevel.LINE, description="Where tax is rounded.")
     expires_at: UtcTime | None = Field(default=None, description="When it expires unless confirmed.")
-    tags: tuple[Name, ...] = Field(default=(), max_length=100, description="Words to find it by.")
+    tags: Tags = Field(default=(), max_length=100, description="Words to find it by.")
     external_references: dict[Name, Name] = Field(
         max_length=100, default_factory=dict, description="Ids in other systems, by system."
     )

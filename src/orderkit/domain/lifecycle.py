@@ -72,8 +72,10 @@ class NotExpiredYet(Refused):
 
     def __init__(self, expires_at: datetime | None) -> None:
         self.expires_at = expires_at
-        until = "has no time to expire at: cancel it instead" if expires_at is None else f"expires at {expires_at.isoformat()}"
-        super().__init__(f"The order {until}; it is unchanged.")
+        if expires_at is None:
+            super().__init__("The order has no time to expire at; it is unchanged. Cancel it instead.")
+        else:
+            super().__init__(f"The order expires at {expires_at.isoformat()}, not before; it is unchanged.")
 
 
 class CancellationRefused(Refused):

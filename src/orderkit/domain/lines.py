@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import attrs
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     GetPydanticSchema,
@@ -70,9 +71,24 @@ def units_of(quantity: int | Decimal, precision: int) -> int:
     return units
 
 
+def quantity_of(units: int, precision: int) -> int | Decimal:
+    """Return units as a quantity of their precision: the same one is always the same number."""
+    return units if precision == 0 else Decimal(f"{units}E-{precision}")
+
+
 # Validated as a `UnitPrice`, which takes `Money` as well: as a union, every failure would be told twice.
 Price = Annotated[UnitPrice | Money, GetPydanticSchema(lambda _source, handler: handler(UnitPrice))]
 """The price of one; `Money` becomes a `UnitPrice`."""
+
+
+def _each_once(rates: tuple[TaxRate, ...]) -> tuple[TaxRate, ...]:
+    if len(set(rates)) != len(rates):
+        raise PydanticCustomError("duplicate_tax_rate", "a tax of one name and rate applies once")
+    return rates
+
+
+TaxRates = Annotated[tuple[TaxRate, ...], AfterValidator(_each_once)]
+"""The taxes that apply to a line or a charge."""
 
 
 class Line(Input):
@@ -93,14 +109,14 @@ class Line(Input):
     id: Name | None = Field(default=None, description="The line's id; minted where absent.")
     description: Name | None = Field(default=None, description="What people call it.", examples=["Assam, 250 g"])
     unit: Name | None = Field(default=None, description="What is counted.", examples=["kg"])
-    tax_rates: tuple[TaxRate, ...] = Field(default=(), max_length=8, description="The taxes that apply.")
+    tax_rates: TaxRates = Field(default=(), max_length=8, description="The taxes that apply, each once.")
     attributes: Metadata = Field(default_factory=dict, description="The application's own JSON object.")
 
     @field_validator("quantity")
     @classmethod
     def _check_quantity(cls, quantity: int | Decimal, info: ValidationInfo) -> int | Decimal:
-        units_of(quantity, info.data.get("precision", 0))
-        return quantity
+        precision = info.data.get("precision", 0)
+        return quantity_of(units_of(quantity, precision), precision)
 
     @field_validator("unit_price")
     @classmethod
@@ -134,7 +150,7 @@ class Charge(Input):
     )
     id: Name | None = Field(default=None, description="The charge's id; minted where absent.")
     label: Name | None = Field(default=None, description="What people call it.", examples=["DHL Express"])
-    tax_rates: tuple[TaxRate, ...] = Field(default=(), max_length=8, description="The taxes that apply.")
+    tax_rates: TaxRates = Field(default=(), max_length=8, description="The taxes that apply, each once.")
 
     @model_validator(mode="after")
     def _check_amount(self) -> Charge:
@@ -220,7 +236,7 @@ class OrderLine:
     @property
     def quantity(self) -> int | Decimal:
         """What was ordered, as a number of the declared precision."""
-        return self.units if self.precision == 0 else Decimal(f"{self.units}E-{self.precision}")
+        return quantity_of(self.units, self.precision)
 
     @property
     def open_units(self) -> int:

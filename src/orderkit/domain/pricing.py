@@ -9,7 +9,7 @@ an item, not by its place: the order in which lines are listed changes no total.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 _PLACES: Final = 8
+_EXACT: Final = Context(prec=40)
 """How many decimal places a tax rate or a percentage may have."""
 
 _ONE: Final = 10**_PLACES
@@ -85,7 +86,8 @@ def _read_rate(rate: str | int | Decimal) -> Decimal:
             f"A tax rate is a fraction from 0 to 10 with at most {_PLACES} decimal places, such as '0.19'. "
             "Give it as text, an integer or a Decimal, never as a float."
         )
-    return exact
+    # The same rate is always the same text, without zeros at its end and without an exponent.
+    return _EXACT.add(exact.normalize(_EXACT), Decimal(0))
 
 
 @attrs.frozen

@@ -114,7 +114,9 @@ class Assembly:
                     f"An actor and a correlation or causation id have 1 to {_MAX_NAME} characters on one line; "
                     "nothing was read or changed."
                 )
-        return attrs.evolve(self, surroundings=attrs.evolve(self.surroundings, context=context))
+        # Plain text from here on: a subclass, such as a template's markup, is one for the encoder to refuse.
+        plain = {name: value and str(value) for name, value in attrs.asdict(context).items()}
+        return attrs.evolve(self, surroundings=attrs.evolve(self.surroundings, context=Context(**plain)))
 
 
 def _is_name(value: object, longest: int) -> bool:

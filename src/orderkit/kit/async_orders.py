@@ -119,7 +119,7 @@ class AsyncOrders:
         **options: Unpack[ExecuteOptions],
     ) -> Order:
         """Cancel some units of some lines; see `CancelLines` and `execute`."""
-        return await self.execute(order_id, CancelLines(lines=tuple(lines), reason=reason), **options)
+        return await self.execute(order_id, CancelLines.parse({"lines": lines, "reason": reason}), **options)
 
     async def complete(self, order_id: str, **options: Unpack[ExecuteOptions]) -> Order:
         """Close an order that is done; see `CompleteOrder` and `execute`."""

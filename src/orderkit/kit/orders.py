@@ -117,7 +117,7 @@ class Orders:
         **options: Unpack[ExecuteOptions],
     ) -> Order:
         """Cancel some units of some lines; see `CancelLines` and `execute`."""
-        return self.execute(order_id, CancelLines(lines=tuple(lines), reason=reason), **options)
+        return self.execute(order_id, CancelLines.parse({"lines": lines, "reason": reason}), **options)
 
     def complete(self, order_id: str, **options: Unpack[ExecuteOptions]) -> Order:
         """Close an order that is done; see `CompleteOrder` and `execute`."""

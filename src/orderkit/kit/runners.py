@@ -35,9 +35,7 @@ def finished(result: T) -> T:
     if isinstance(result, Coroutine | Generator | AsyncGenerator):
         if isinstance(result, Coroutine):
             result.close()
-        raise ConfigurationError(
-            "Give `run` a plain function; nothing was changed. To await, use `transaction`."
-        )
+        raise ConfigurationError("Give `run` a plain function; nothing was changed. To await, use `transaction`.")
     return result
 
 

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         'memory://'
     """
 
-    model_config = SettingsConfigDict(env_prefix="ORDERKIT_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix="ORDERKIT_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     if not TYPE_CHECKING:
 

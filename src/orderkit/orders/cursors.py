@@ -74,12 +74,14 @@ class Cursors:
             InvalidCursor: It was tampered with, or belongs to another query or tenant.
         """
         try:
+            if not isinstance(cursor, str):
+                raise TypeError("a cursor is text")
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
             mac, payload = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
             if not hmac.compare_digest(mac, self._mac(payload, tenant, query)):
                 raise ValueError("authentication failed")
             return _decoder.decode(payload)
-        except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+        except (TypeError, ValueError, binascii.Error, msgspec.MsgspecError) as error:
             raise InvalidCursor(
                 "The cursor cannot be used: it was altered, or belongs to another query. Nothing was read. "
                 "Start again from the first page."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from types import UnionType
 
 import attrs
 
@@ -61,7 +62,12 @@ class OrderPolicy:
 def create(
     command: CreateDraft | PlaceOrder, policy: OrderPolicy, *, idempotency_key: str | None = None
 ) -> OrderScript:
-    """Return the script that makes a new order."""
+    """Return the script that makes a new order.
+
+    Raises:
+        InvalidCommand: It is no command that makes one.
+    """
+    _check_command(command, CreateDraft | PlaceOrder)
 
     def script(unit: OrderUnit) -> Order:
         _check_lines(len(command.lines), policy)
@@ -105,6 +111,7 @@ def execute(
         InvalidKey: The id is none that an order can have.
     """
     check_order_id(order_id)
+    _check_command(command, OrderCommand)
 
     def script(unit: OrderUnit) -> Order:
         request = _request(unit, kind_of(type(command)), idempotency_key, (order_id, command), policy)
@@ -199,6 +206,13 @@ def check_order_id(order_id: str) -> None:
     """
     if not isinstance(order_id, str) or not _order_id_pattern.fullmatch(order_id):
         raise InvalidKey("The id of an order has 1 to 64 letters, digits and '_.:-'; nothing was read or changed.")
+
+
+def _check_command(command: object, wanted: type[OrderCommand] | UnionType) -> None:
+    """Refuse what is no command, such as a mapping or the class of one."""
+    if not isinstance(command, wanted):
+        error = FieldError("", "not_a_command", "give an instance of a command; `parse` makes one of a mapping")
+        raise InvalidCommand("the command", (error,))
 
 
 def _check_lines(count: int, policy: OrderPolicy) -> None:

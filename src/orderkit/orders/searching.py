@@ -161,6 +161,10 @@ class Query:
     limit: int = 50
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.filter, OrderFilter):
+            raise InvalidQuery(
+                "A search takes an OrderFilter; nothing was read. `OrderFilter.parse` makes one of a mapping."
+            )
         if self.sort not in get_args(Sort):
             raise InvalidQuery(f"Orders cannot be sorted like that; nothing was read. Choose of {get_args(Sort)}.")
         if type(self.limit) is not int or not 1 <= self.limit <= MAX_PAGE:

@@ -199,7 +199,8 @@ def test_only_units_that_are_left_can_be_cancelled(
 
 @pytest.mark.parametrize("last", [CancelOrder(), ExpireOrder()])
 def test_nothing_leads_out_of_a_final_state(last: OrderCommand) -> None:
-    story = placed()
+    story = placed(expires_at=ManualClock().now() + timedelta(hours=1))
+    story.clock.advance(timedelta(hours=1))
     story.do(last)
     assert story.order.status.final
     possible = {kind for kind, permission in story.allowed().items() if permission}
