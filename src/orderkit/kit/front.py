@@ -122,7 +122,7 @@ class OrderKit:
         """Return the same front door, bound to a tenant: it sees and writes no other tenant's data.
 
         Raises:
-            InvalidKey: The tenant is not 1 to 255 characters on one line.
+            InvalidKey: The tenant is not 1 to 100 characters on one line.
         """
         return OrderKit(self._backend, self._assembly.for_tenant(tenant))
 

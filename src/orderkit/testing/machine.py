@@ -5,6 +5,8 @@ Example:
 
     ```python
     from hypothesis import settings
+    from sqlalchemy import create_engine
+
     from orderkit import OrderKit
     from orderkit.testing.machine import OrderMachine
 

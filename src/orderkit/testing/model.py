@@ -130,7 +130,7 @@ class Expectation:
             return False
         if isinstance(command, ReleaseOrder) and not self.holds:
             return False
-        if isinstance(command, ExpireOrder) and self.expires_at is not None and now < self.expires_at:
+        if isinstance(command, ExpireOrder) and (self.expires_at is None or now < self.expires_at):
             return False
         if isinstance(command, PlaceDraft) and not self.lines:
             return False

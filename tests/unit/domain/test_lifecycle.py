@@ -97,10 +97,10 @@ def test_an_order_expires_when_its_time_is_over_and_not_before() -> None:
     assert story.order.status is OrderStatus.EXPIRED
 
 
-def test_an_order_without_a_time_to_expire_may_be_expired_at_will() -> None:
+def test_an_order_without_a_time_to_expire_does_not() -> None:
     story = placed()
-    story.do(ExpireOrder())
-    assert story.order.status is OrderStatus.EXPIRED
+    story.clock.advance(timedelta(days=10_000))
+    refused(story, ExpireOrder(), NotExpiredYet)
 
 
 def test_an_order_that_was_confirmed_does_not_expire() -> None:
