@@ -6,6 +6,7 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -28,6 +29,9 @@ class IdSource(Protocol):
             prefix: The kind of thing named, without the underscore.
         """
         ...
+
+
+_DRAWN = 6
 
 
 class SystemClock:
@@ -55,27 +59,22 @@ class UuidV7:
         self._lock = threading.Lock()
         self._millisecond = 0
         self._counter = 0
+        self._chance: Iterator[bytes] = iter(())
 
     def new(self, prefix: str) -> str:
         """Return a new identifier with this prefix."""
-        millisecond, counter = self._tick()
+        millisecond, counter, chance = self._tick()
         high = counter >> 14
         low = counter & 0x3FFF
-        value = (
-            (millisecond << 80)
-            | (0x7 << 76)
-            | (high << 64)
-            | (0b10 << 62)
-            | (low << 48)
-            | int.from_bytes(secrets.token_bytes(6))
-        )
+        value = (millisecond << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | (low << 48) | int.from_bytes(chance)
         return f"{prefix}_{value:032x}"
 
-    def _tick(self) -> tuple[int, int]:
+    def _tick(self) -> tuple[int, int, bytes]:
         """Advance the clock and the 26-bit counter; a full counter borrows the next millisecond."""
         if self._process != os.getpid():
-            # A thread of the parent may have held the lock when this process was forked.
-            self._process, self._lock = os.getpid(), threading.Lock()
+            # A thread of the parent may have held the lock when this process was forked; and what the parent
+            # drew of chance is the parent's.
+            self._process, self._lock, self._chance = os.getpid(), threading.Lock(), iter(())
         with self._lock:
             millisecond = time.time_ns() // 1_000_000
             if millisecond > self._millisecond:
@@ -86,4 +85,13 @@ class UuidV7:
                 if self._counter >> 26:
                     self._millisecond += 1
                     self._counter = 0
-            return self._millisecond, self._counter
+            return self._millisecond, self._counter, self._draw()
+
+    def _draw(self) -> bytes:
+        """Return six bytes of chance; they are fetched from the system by the hundred, which is dear each time."""
+        drawn = next(self._chance, None)
+        if drawn is None:
+            fetched = secrets.token_bytes(_DRAWN * 100)
+            self._chance = (fetched[start : start + _DRAWN] for start in range(0, len(fetched), _DRAWN))
+            drawn = next(self._chance)
+        return drawn

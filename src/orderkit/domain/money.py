@@ -337,8 +337,19 @@ class UnitPrice:
 
     @classmethod
     def of(cls, money: Money) -> UnitPrice:
-        """Return an amount of money as the price of one."""
-        return cls(money.amount, money.currency)
+        """Return an amount of money as the price of one.
+
+        Raises:
+            MoneyOutOfRange: The price is greater than 10 to the power of 12.
+        """
+        amount = money.amount
+        if not -MAX_UNIT_PRICE <= amount <= MAX_UNIT_PRICE:
+            raise MoneyOutOfRange(f"A unit price is at most {MAX_UNIT_PRICE}; nothing was changed.")
+        # Money is exact, and has its currency's decimal places: there is nothing left to read or to check.
+        price = cls.__new__(cls)
+        object.__setattr__(price, "amount", amount)
+        object.__setattr__(price, "currency", money.currency)
+        return price
 
     def __str__(self) -> str:
         return f"{self.amount:f} {self.currency}"

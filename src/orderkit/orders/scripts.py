@@ -167,7 +167,7 @@ def _numbered(unit: OrderUnit, events: tuple[Event, ...], policy: OrderPolicy) -
     def numbered(event: Event) -> Event:
         if not isinstance(event, OrderPlaced) or event.order.number is not None:
             return event
-        return attrs.evolve(event, order=attrs.evolve(event.order, number=_next_number(unit, policy)))
+        return OrderPlaced(event.at, attrs.evolve(event.order, number=_next_number(unit, policy)))
 
     return tuple(numbered(event) for event in events)
 

@@ -300,7 +300,16 @@ _COMMANDS: Final[Mapping[str, Callable[[Order], st.SearchStrategy[OrderCommand]]
 
 
 _STEPS: Final = frozenset(
-    {"confirm_order", "place_draft", "cancel_lines", "complete_order", "release_order", "reopen_order", "expire_order"}
+    {
+        "cancel_lines",
+        "complete_order",
+        "confirm_order",
+        "discard_draft",
+        "expire_order",
+        "place_draft",
+        "release_order",
+        "reopen_order",
+    }
 )
 """Kinds that lead from state to state; they are drawn more often, or histories would get nowhere."""
 
