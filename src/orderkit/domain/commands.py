@@ -61,8 +61,8 @@ class _Contents(OrderCommand):
     billing_address: Address | None = Field(default=None, description="Where the invoice goes.")
     shipping_address: Address | None = Field(default=None, description="Where the goods go.")
     currency: CurrencyCode | None = Field(default=None, description="Needed only where no line has a price yet.")
-    charges: tuple[Charge, ...] = Field(default=(), description="Shipping, fees, …")
-    discounts: tuple[Discount, ...] = Field(default=(), description="Reductions, applied in order.")
+    charges: tuple[Charge, ...] = Field(default=(), max_length=1000, description="Shipping, fees, …")
+    discounts: tuple[Discount, ...] = Field(default=(), max_length=1000, description="Reductions, applied in order.")
     rounding: Rounding = Field(default=Rounding.HALF_EVEN, description="How fractions of a minor unit are rounded.")
     prices_include_tax: bool = Field(default=False, description="Whether tax is inside the prices.")
     tax_level: TaxLevel = Field(default=TaxLevel.LINE, description="Where tax is rounded.")
@@ -215,7 +215,7 @@ class CancelLines(OrderCommand):
     """Cancel some units of some lines. When none is left, the order is cancelled."""
 
     kind: Literal["cancel_lines"] = "cancel_lines"
-    lines: tuple[LineQuantity, ...] = Field(min_length=1, description="How many of which lines.")
+    lines: tuple[LineQuantity, ...] = Field(min_length=1, max_length=100_000, description="How many of which lines.")
     reason: Name | None = Field(default=None, description="Why.", examples=["out-of-stock"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -15,12 +16,40 @@ class Renewable(Protocol):
         ...
 
 
+class Stoppable(Protocol):
+    """Something that a fork must not find in the middle of its work."""
+
+    def stop(self) -> bool:
+        """Have nobody begin, once those who are at it have ended; return whether they have, before long."""
+        ...
+
+    def go_on(self) -> None:
+        """Let everybody begin again."""
+        ...
+
+
 _renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_stoppables: weakref.WeakSet[Stoppable] = weakref.WeakSet()
+_stopped = threading.local()
 
 
 def renew_after_fork(thing: Renewable) -> None:
     """Have a thing renewed in every child of this process, for as long as the thing lives."""
     _renewables.add(thing)
+
+
+def stop_before_fork(thing: Stoppable) -> None:
+    """Have a thing stopped, in the parent, for the length of every fork, for as long as the thing lives."""
+    _stoppables.add(thing)
+
+
+def _stop_all() -> None:
+    _stopped.things = [thing for thing in list(_stoppables) if thing.stop()]
+
+
+def _go_on_all() -> None:
+    for thing in _stopped.things:
+        thing.go_on()
 
 
 def _renew_all() -> None:
@@ -29,7 +58,7 @@ def _renew_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(before=_stop_all, after_in_parent=_go_on_all, after_in_child=_renew_all)
 
 _inherited: list[object] = []
 

@@ -15,10 +15,13 @@ import time
 import weakref
 from pathlib import Path
 
-from orderkit.storage.sql.forking import renew_after_fork
+from orderkit.storage.sql.forking import renew_after_fork, stop_before_fork
 
 _HAS_FILE_LOCKS = importlib.util.find_spec("fcntl") is not None
 """A platform without them relies on SQLite's own lock between processes."""
+
+_LONGEST_STOP = 1.0
+"""Seconds a fork waits for a writer, which may be the very thread that forks."""
 
 _SHORTEST_WAIT = 0.0002
 _LONGEST_WAIT = 0.002
@@ -34,7 +37,9 @@ class WriteLock:
     turnstile that every writer passes through first: whoever waits for the file holds it, so that a busy
     process that has just released the file cannot take it again before the others had their turn.
 
-    A child after a fork starts with a lock that nobody holds; record locks stay with the parent.
+    A child after a fork starts with a lock that nobody holds; record locks stay with the parent. A fork waits
+    for the thread that writes: SQLite keeps a table of the locks of its process, and a child that inherits
+    the lock of a writer there would wait for it for ever.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -42,6 +47,15 @@ class WriteLock:
         self._threads = threading.Lock()
         self._file: int | None = None
         renew_after_fork(self)
+        stop_before_fork(self)
+
+    def stop(self) -> bool:
+        """Keep the threads of this process from writing; return whether those who were at it have ended."""
+        return self._threads.acquire(timeout=_LONGEST_STOP)
+
+    def go_on(self) -> None:
+        """Let the threads of this process write again."""
+        self._threads.release()
 
     def renew(self) -> None:
         """Drop, in a child after a fork, what belongs to the parent."""
