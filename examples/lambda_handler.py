@@ -54,6 +54,12 @@ def take(message: Message) -> None:
 
 def main() -> None:
     """Deliver a good message twice and a bad one once."""
+    with KIT:
+        deliver()
+
+
+def deliver() -> None:
+    """Deliver the messages; where the handler really runs, the kit stays open between them."""
     KIT.create_schema()
     line = {"sku": "TEA-001", "quantity": 2, "unit_price": {"amount": "4.50", "currency": "EUR"}}
     good = Message(messageId="m-1", body=json.dumps({"customer": "cust-42", "lines": [line]}))

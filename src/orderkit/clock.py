@@ -74,7 +74,8 @@ class UuidV7:
         if self._process != os.getpid():
             # A thread of the parent may have held the lock when this process was forked; and what the parent
             # drew of chance is the parent's.
-            self._process, self._lock, self._chance = os.getpid(), threading.Lock(), iter(())
+            self._lock, self._chance = threading.Lock(), iter(())
+            self._process = os.getpid()
         with self._lock:
             millisecond = time.time_ns() // 1_000_000
             if millisecond > self._millisecond:

@@ -44,19 +44,24 @@ def fork_inside_a_transaction(kit: OrderKit) -> None:
 
 
 def fork_while_others_write(kit: OrderKit) -> None:
-    """Fork while another thread of the parent writes: its locks are not those of the child."""
-    stop = threading.Event()
+    """Fork while another thread of the parent writes: the fork waits for it, and the child goes on without its locks.
 
-    def write() -> None:
-        while not stop.is_set():
-            kit.orders.place(lines=TEA)
+    The thread writes once and not without end: what a fork finds in the middle of a library written in C, no
+    child can mend (POSIX).
+    """
+    for number in range(3):
+        inside = threading.Event()
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        wait([child(partial(take, kit, f"beside-{number}")) for number in range(3)])
-    finally:
-        stop.set()
+        def write(inside: threading.Event = inside) -> None:
+            with kit.transaction() as tx:
+                tx.orders.place(lines=TEA)
+                inside.set()
+                threading.Event().wait(0.2)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        inside.wait()
+        wait([child(partial(take, kit, f"beside-{number}"))])
         writer.join()
 
 

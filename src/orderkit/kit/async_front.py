@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+    from orderkit.domain.order import Order
     from orderkit.kit.assembly import Assembly, Binding, KitChoices, KitOptions
     from orderkit.kit.front import Transaction
     from orderkit.kit.runners import AsyncRunner, KitUnit
@@ -33,7 +34,16 @@ class AsyncTransaction:
     def __init__(self, runner: AsyncRunner, assembly: Assembly) -> None:
         from orderkit.kit.async_orders import AsyncOrders
 
+        self._runner = runner
         self.orders = AsyncOrders(runner, assembly.policy, assembly.cursors)
+
+    async def guard(self, order: Order) -> None:
+        """Pin an order that was only read: nothing becomes durable if it has moved on by then.
+
+        Raises:
+            VersionConflict: It has moved on.
+        """
+        await self._runner.run(lambda unit: unit.guard(order))
 
 
 class AsyncOrderKit:

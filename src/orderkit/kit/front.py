@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session
 
+    from orderkit.domain.order import Order
     from orderkit.kit.assembly import Assembly, Binding, KitChoices, KitOptions
     from orderkit.kit.runners import KitUnit, Runner
     from orderkit.kit.settings import Settings
@@ -33,7 +34,16 @@ class Transaction:
     def __init__(self, runner: Runner, assembly: Assembly) -> None:
         from orderkit.kit.orders import Orders
 
+        self._runner = runner
         self.orders = Orders(runner, assembly.policy, assembly.cursors)
+
+    def guard(self, order: Order) -> None:
+        """Pin an order that was only read: nothing becomes durable if it has moved on by then.
+
+        Raises:
+            VersionConflict: It has moved on; inside `run` the function is run again instead.
+        """
+        self._runner.run(lambda unit: unit.guard(order))
 
 
 class OrderKit:
