@@ -27,6 +27,8 @@ from sqlalchemy import URL
 from orderkit import Line, Money, OrderFilter, OrderKit
 from tests.conftest import absent, text_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "examples" / "online_retail"
 SAMPLE = PROGRAM / "sample"

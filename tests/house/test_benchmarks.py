@@ -17,6 +17,8 @@ from benchmarks.report import Result
 from benchmarks.samples import place
 from tests.conftest import absent
 
+pytestmark = pytest.mark.slow
+
 TINY = Plan(rounds=1, scale=0.005)
 
 WANTED = {

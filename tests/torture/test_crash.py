@@ -19,6 +19,8 @@ from tests.torture.forking import EACH
 from tests.torture.placing import place as place_again
 from tests.torture.placing import wish
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PROCESSES = 3
 PATIENCE = 60.0
