@@ -13,7 +13,6 @@ import attrs
 from orderkit.domain.commands import ExpireOrder
 from orderkit.domain.status import OrderStatus
 from orderkit.errors import NewerSchema, Refused
-from orderkit.idempotency.keys import collect_expired_keys
 from orderkit.orders.cursors import Position
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.scripts import OrderPolicy, execute
@@ -43,7 +42,7 @@ EXPIRY_BATCH: Final = 100
 
 def collect_keys(_policy: OrderPolicy, unit: UnitOfWork[OrderStorage]) -> Progress:
     """Remove idempotency records that have expired, of every tenant."""
-    done = collect_expired_keys(unit.storage, unit.now, batch=KEY_BATCH)
+    done = unit.storage.forget_expired_keys(unit.now, KEY_BATCH)
     return Progress(done, done == KEY_BATCH)
 
 

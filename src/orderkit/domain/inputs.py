@@ -25,7 +25,6 @@ from orderkit.errors import FieldError, InvalidCommand
 
 MAX_METADATA_DEPTH = 8
 MAX_METADATA_CHARACTERS = 65_536
-MAX_LABEL_LENGTH = 255
 
 _CODES = {
     **dict.fromkeys(("datetime_from_date_parsing", "datetime_object_invalid", "datetime_parsing"), "not_a_time"),

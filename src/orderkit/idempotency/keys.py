@@ -16,13 +16,11 @@ import msgspec
 
 from orderkit.domain.order import Order
 from orderkit.errors import IdempotencyMismatch, InvalidKey
-from orderkit.idempotency.ports import KeyStorage
 from orderkit.unit_of_work.changes import KeyClaim, KeyReference
 from orderkit.unit_of_work.storage import StoredKey
 
 FINGERPRINT_VERSION: Final = "v1"
 DEFAULT_RETENTION: Final = timedelta(hours=72)
-LEAST_RETENTION: Final = timedelta(hours=24)
 MAX_KEY_LENGTH: Final = 255
 
 _key_pattern = re.compile(r"[\x20-\x7E]{1,255}")
@@ -83,8 +81,3 @@ def keyed_request(
         )
     digest = hashlib.sha256(_canonical(payload)).hexdigest()
     return KeyedRequest(KeyReference(tenant, operation, key), f"{FINGERPRINT_VERSION}:{digest}", retention)
-
-
-def collect_expired_keys(storage: KeyStorage, now: datetime, *, batch: int = 1000) -> int:
-    """Remove at most one batch of expired records, of any tenant, and return how many."""
-    return storage.forget_expired_keys(now, batch)

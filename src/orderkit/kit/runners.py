@@ -17,7 +17,7 @@ from orderkit.unit_of_work.unit import Context, UnitOfWork
 
 T = TypeVar("T")
 
-OrderScript = Script[OrderStorage, T]
+KitScript = Script[OrderStorage, T]
 KitUnit = UnitOfWork[OrderStorage]
 
 
@@ -42,7 +42,7 @@ def finished(result: T) -> T:
 class Runner(Protocol):
     """Run a script to its end."""
 
-    def run(self, script: OrderScript[T]) -> T:
+    def run(self, script: KitScript[T]) -> T:
         """Return what the script returns, once what it gathered is written."""
         ...
 
@@ -50,7 +50,7 @@ class Runner(Protocol):
 class AsyncRunner(Protocol):
     """Run a script to its end, from an event loop."""
 
-    async def run(self, script: OrderScript[T]) -> T:
+    async def run(self, script: KitScript[T]) -> T:
         """Return what the script returns, once what it gathered is written."""
         ...
 
@@ -86,7 +86,7 @@ class BackendRunner:
         """Return a runner that writes what a whole script gathers by one commit."""
         return attrs.evolve(self, deferred=True)
 
-    def run(self, script: OrderScript[T]) -> T:
+    def run(self, script: KitScript[T]) -> T:
         """Return what the script returns, once what it gathered is durable."""
         attempts = self.surroundings.attempts(deferred=self.deferred)
         while True:
@@ -115,7 +115,7 @@ class AsyncBackendRunner:
         """Return a runner that writes what a whole script gathers by one commit."""
         return attrs.evolve(self, deferred=True)
 
-    async def run(self, script: OrderScript[T]) -> T:
+    async def run(self, script: KitScript[T]) -> T:
         """Return what the script returns, once what it gathered is durable."""
         from asyncio import sleep
 
@@ -144,7 +144,7 @@ class JoinedRunner:
     open: Callable[[], OrderStorage]
     surroundings: Surroundings
 
-    def run(self, script: OrderScript[T]) -> T:
+    def run(self, script: KitScript[T]) -> T:
         """Return what the script returns; what it gathered becomes durable with the transaction."""
         return self.surroundings.attempts().perform_once(script, self.open())
 
@@ -156,7 +156,7 @@ class AsyncJoinedRunner:
     call: Caller[OrderStorage]
     surroundings: Surroundings
 
-    async def run(self, script: OrderScript[T]) -> T:
+    async def run(self, script: KitScript[T]) -> T:
         """Return what the script returns; what it gathered becomes durable with the transaction."""
         return await self.call(lambda storage: self.surroundings.attempts().perform_once(script, storage))
 
@@ -167,7 +167,7 @@ class UnitRunner:
 
     unit: KitUnit
 
-    def run(self, script: OrderScript[T]) -> T:
+    def run(self, script: KitScript[T]) -> T:
         """Return what the script returns; what it gathered is written with everything else."""
         if self.unit.ended:
             raise TransactionEnded
