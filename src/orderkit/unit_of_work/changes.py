@@ -112,6 +112,21 @@ class ChangeSet:
         _extend(self.deletes, table, keys)
 
 
+def merged(parts: Iterable[ChangeSet]) -> ChangeSet:
+    """Return one change set of all that several write, without their guards and claims."""
+    whole = ChangeSet()
+    for part in parts:
+        for target, rows_of in (
+            (whole.inserts, part.inserts),
+            (whole.updates, part.updates),
+            (whole.upserts, part.upserts),
+            (whole.deletes, part.deletes),
+        ):
+            for table, rows in rows_of.items():
+                target.setdefault(table, []).extend(rows)
+    return whole
+
+
 def _extend(target: dict[Table, list[Row]], table: Table, rows: Iterable[Row]) -> None:
     """Append rows under a table; a table without rows leaves no empty part behind."""
     added = list(rows)

@@ -7,7 +7,7 @@ is `orderkit.testing.conformance`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
@@ -49,6 +49,13 @@ class Reading(NamedTuple):
 
     order: OrderRecord | None
     stored: StoredKey | None
+
+
+class Readings(NamedTuple):
+    """What one look at several orders and keys found; what is not there is left out."""
+
+    orders: Mapping[str, OrderRecord]
+    keys: Mapping[KeyReference, StoredKey]
 
 
 class Outcome(NamedTuple):
@@ -101,6 +108,16 @@ class Storage(Protocol):
         """Read the record of an idempotency key, expired or not, in a statement of its own."""
         ...
 
+    def read_many(self, tenant: str, order_ids: Sequence[str], keys: Sequence[KeyReference] = ()) -> Readings:
+        """Read several orders of a tenant, and the records of several keys, expired or not.
+
+        Args:
+            tenant: Whose orders and keys.
+            order_ids: Which orders.
+            keys: The keys whose records are wanted as well, all of this tenant.
+        """
+        ...
+
     def commit(self, changes: ChangeSet) -> Outcome:
         """Write a change set: all of it, or nothing.
 
@@ -113,6 +130,21 @@ class Storage(Protocol):
         Raises:
             AlreadyExists: An inserted order's id or number is taken.
             StorageError: See the families.
+        """
+        ...
+
+    def commit_each(self, changes: Sequence[ChangeSet]) -> list[Outcome]:
+        """Write several change sets by one commit, each of them wholly or, if its guards or key fail, not at all.
+
+        One that shares a guarded order or a key with an earlier one of the sequence is not written: what it
+        was decided on is about to change. Its outcome says that a guard did not hold, or that the key is taken.
+
+        Returns:
+            The outcome of each change set. `stored` is always None: whoever finds its key taken looks it up.
+
+        Raises:
+            OrderKitError: Something else failed, such as a taken id, and nothing at all was written. Which
+                change set it was is found out by writing fewer at a time.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
@@ -15,6 +15,7 @@ from orderkit.orders.tables import EVENTS, PERSONAL, EventRow, PersonalRow
 from orderkit.storage.memory.layer import Layer
 from orderkit.storage.memory.operations import (
     find_key,
+    find_many,
     find_order,
     find_page,
     forget_expired_keys,
@@ -23,9 +24,10 @@ from orderkit.storage.memory.operations import (
     take_number,
     write,
     write_again,
+    write_each,
 )
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference, Row, Table
-from orderkit.unit_of_work.storage import Caller, Outcome, Reading, StoredKey
+from orderkit.unit_of_work.storage import Caller, Outcome, Reading, Readings, StoredKey
 
 T = TypeVar("T")
 
@@ -89,6 +91,19 @@ class MemoryStorage:
         if outcome.committed:
             self._remember(partial(write_again, changes=kept))
         return outcome
+
+    def read_many(self, tenant: str, order_ids: Sequence[str], keys: Sequence[KeyReference] = ()) -> Readings:
+        """Read several orders of a tenant, and the records of several keys, expired or not."""
+        return self._run(partial(find_many, tenant=tenant, order_ids=order_ids, keys=keys))
+
+    def commit_each(self, changes: Sequence[ChangeSet]) -> list[Outcome]:
+        """Write several change sets, each of them wholly or, if its guards or key fail, not at all."""
+        kept = [_copy(part) for part in changes]
+        outcomes = self._run(partial(write_each, changes=kept))
+        for part, outcome in zip(kept, outcomes, strict=True):
+            if outcome.committed:
+                self._remember(partial(write_again, changes=part))
+        return outcomes
 
     def search(self, search: Search) -> list[Found]:
         """Return the orders of a page."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -11,8 +11,9 @@ from orderkit.errors import StorageBusy, VersionConflict
 from orderkit.orders.ports import Among, Between, Condition, Found, HasLabel, HasLine, Search
 from orderkit.orders.tables import LABELS, LINES, ORDERS, LineRow, OrderRow
 from orderkit.storage.memory.layer import Layer, Slot
+from orderkit.unit_of_work.batches import side_by_side
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference
-from orderkit.unit_of_work.storage import OrderRecord, Outcome, StoredKey
+from orderkit.unit_of_work.storage import OrderRecord, Outcome, Readings, StoredKey
 
 T = TypeVar("T")
 _NUMBERS: Slot = ("order_numbers",)
@@ -32,6 +33,16 @@ def find_key(layer: Layer, key: KeyReference) -> StoredKey | None:
     claim = KeyClaim._make(row)
     order = find_order(layer, claim.tenant, claim.order_id)
     return StoredKey(claim.fingerprint, claim.order_id, claim.order_version, claim.expires_at, order)
+
+
+def find_many(layer: Layer, tenant: str, order_ids: Sequence[str], keys: Sequence[KeyReference]) -> Readings:
+    """Return those of several orders and keys that are there."""
+    orders = {order_id: find_order(layer, tenant, order_id) for order_id in order_ids}
+    stored = {key: find_key(layer, key) for key in keys if key.tenant == tenant}
+    return Readings(
+        {order_id: record for order_id, record in orders.items() if record is not None},
+        {key: record for key, record in stored.items() if record is not None},
+    )
 
 
 def forget_key(layer: Layer, key: KeyReference, now: datetime) -> None:
@@ -78,6 +89,14 @@ def write(layer: Layer, changes: ChangeSet) -> Outcome:
             for row in rows:
                 put(table, row)
     return Outcome(committed=True, guards_held=True)
+
+
+def write_each(layer: Layer, changes: Sequence[ChangeSet]) -> list[Outcome]:
+    """Write several change sets, each if its guards hold, its key is free and no earlier one stands in its way."""
+    return [
+        write(layer, part)._replace(stored=None) if expected.committed else expected
+        for part, expected in zip(changes, side_by_side(changes), strict=True)
+    ]
 
 
 def write_again(layer: Layer, changes: ChangeSet) -> None:

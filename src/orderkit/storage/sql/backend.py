@@ -68,7 +68,13 @@ class SqlBackend:
             executor = self._dialect.executor(connection)
             around = Transaction(executor, self._dialect.begin, self._write_lock, self._busy_timeout)
             inner = Savepoint(executor) if transaction else Autocommit() if self._dialect.one_statement else around
-            storage = SqlStorage(executor, self._dialect, inner, in_transaction=transaction)
+            storage = SqlStorage(
+                executor,
+                self._dialect,
+                inner,
+                in_transaction=transaction,
+                transaction=inner if transaction else around,
+            )
             try:
                 with storage.inside(around) if transaction else nullcontext():
                     yield storage

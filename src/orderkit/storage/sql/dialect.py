@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.execution import Executor
 from orderkit.storage.sql.tables import PREFIX, metadata
-from orderkit.unit_of_work.changes import ChangeSet, Table, Value
+from orderkit.unit_of_work.changes import ChangeSet, Guard, KeyClaim, KeyReference, Table, Value
 from orderkit.unit_of_work.storage import Outcome
 
 
@@ -83,6 +83,18 @@ class Dialect(Protocol):
 
     def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
         """Write a change set, or find out why it cannot be; the caller makes it atomic if need be."""
+        ...
+
+    def lock_guards(self, executor: Executor, guards: Sequence[Guard]) -> set[Guard]:
+        """Return those of several guards that hold, their orders locked until the transaction ends."""
+        ...
+
+    def claim_keys(self, executor: Executor, claims: Sequence[KeyClaim]) -> set[KeyReference]:
+        """Insert those of several claims whose keys are free; return their keys."""
+        ...
+
+    def write_rows(self, executor: Executor, changes: ChangeSet) -> None:
+        """Write the rows of a change set without guards or claim, in as many statements as is fast."""
         ...
 
     def fault(self, error: BaseException) -> Fault:

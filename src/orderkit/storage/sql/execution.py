@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import await_only
@@ -23,6 +23,21 @@ class Executor(Protocol):
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Parameter]]) -> None:
         """Run a statement that returns nothing once for each row of parameters."""
+        ...
+
+
+@runtime_checkable
+class CopyingExecutor(Executor, Protocol):
+    """An executor that can also send rows as a stream, as PostgreSQL's COPY does."""
+
+    def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Parameter]]) -> None:
+        """Append rows to a table, inside the transaction that is under way.
+
+        Args:
+            table: Its qualified name, quoted where needed.
+            columns: The columns that the rows have, in order.
+            rows: The rows.
+        """
         ...
 
 
@@ -86,6 +101,17 @@ class PsycopgExecutor:
         """Run a statement that returns nothing once for each row of parameters."""
         self._cursor.executemany(sql, rows)
 
+    def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Parameter]]) -> None:
+        """Append rows to a table, inside the transaction that is under way."""
+        with self._cursor.copy(copy_statement(table, columns)) as stream:
+            for row in rows:
+                stream.write_row(row)
+
+
+def copy_statement(table: str, columns: Sequence[str]) -> str:
+    """Return the statement that opens a stream of rows into a table."""
+    return f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+
 
 class AwaitingExecutor:
     """Run statements on a raw asynchronous cursor of psycopg, from inside SQLAlchemy's greenlet."""
@@ -105,6 +131,15 @@ class AwaitingExecutor:
     def execute_many(self, sql: str, rows: Sequence[Sequence[Parameter]]) -> None:
         """Run a statement that returns nothing once for each row of parameters."""
         await_only(self._cursor.executemany(sql, rows))
+
+    def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Parameter]]) -> None:
+        """Append rows to a table, inside the transaction that is under way."""
+        await_only(self._copy(copy_statement(table, columns), rows))
+
+    async def _copy(self, statement: str, rows: Sequence[Sequence[Parameter]]) -> None:
+        async with self._cursor.copy(statement) as stream:
+            for row in rows:
+                await stream.write_row(row)
 
 
 _INFO = "orderkit.executor"

@@ -19,14 +19,17 @@ import attrs
 from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
-from orderkit.storage.sql.execution import Executor, Parameter, executor_of
+from orderkit.storage.sql.execution import CopyingExecutor, Executor, Parameter, executor_of
 from orderkit.storage.sql.records import READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
-from orderkit.unit_of_work.changes import KEYS, ChangeSet, Row, Table, Value
+from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome
 
 MANY = 5
 """From how many rows on a part travels as arrays: drivers write arrays slowly, and every count is a shape."""
+
+COPY_FROM = 100
+"""From how many rows on a stream is faster than arrays."""
 
 Part = tuple[tuple[Table, int], ...]
 """The tables one kind of change touches, each with its number of rows, or `MANY`."""
@@ -73,7 +76,12 @@ def _add(parameters: list[Parameter], rows: Sequence[Row]) -> None:
         for row in rows:
             parameters += row
     else:
-        parameters += map(list, zip(*rows, strict=True))
+        parameters += _columns(rows)
+
+
+def _columns(rows: Sequence[Row]) -> list[Parameter]:
+    """Return rows as one list for each column."""
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 @attrs.frozen(eq=False)
@@ -134,6 +142,28 @@ class Postgresql:
         # In a statement of its own, which sees the winner of a race as well.
         rows = executor.execute(self.compile(READ_KEY), changes.claim[:3])
         return Outcome(committed, guards_held, stored_key(self, rows[0]) if rows else None)
+
+    def lock_guards(self, executor: Executor, guards: Sequence[Guard]) -> set[Guard]:
+        """Return those of several guards that hold, their orders locked in the order of their ids."""
+        found = executor.execute(self.compile(_LOCK_GUARDS), _columns(guards))
+        return {Guard._make(cast("Row", row)) for row in found}
+
+    def claim_keys(self, executor: Executor, claims: Sequence[KeyClaim]) -> set[KeyReference]:
+        """Insert those of several claims whose keys are free; return their keys."""
+        found = executor.execute(self.compile(_CLAIM_KEYS), _columns(claims))
+        return {KeyReference._make(cast("Row", row)) for row in found}
+
+    def write_rows(self, executor: Executor, changes: ChangeSet) -> None:
+        """Write many rows of a table as a stream, and the rest in one statement."""
+        rest = ChangeSet(updates=changes.updates, upserts=changes.upserts, deletes=changes.deletes)
+        for table, rows in changes.inserts.items():
+            if len(rows) < COPY_FROM or not isinstance(executor, CopyingExecutor):
+                rest.insert(table, rows)
+        if rest:
+            self.write(executor, rest)
+        for table, rows in changes.inserts.items():
+            if table not in rest.inserts:
+                cast("CopyingExecutor", executor).copy(self.compile(f"{{{table.name}}}"), table.columns, rows)
 
     def fault(self, error: BaseException) -> Fault:
         """Understand a driver's error by its SQLSTATE; see `fault_of`."""
@@ -225,6 +255,13 @@ def _delete(table: Table, count: int, gate: str | None) -> str:
     source = _from(_table_source(table, table.key, count), gate)
     return f"DELETE FROM {{{table.name}}} AS t USING {source} WHERE {_matching(table, gate)}"
 
+
+_LOCK_GUARDS = (
+    "SELECT o.tenant, o.id, o.version FROM {orders} AS o "
+    f"JOIN {_source(('tenant', 'id', 'version'), _GUARD_KINDS, MANY)} USING (tenant, id, version) "
+    "ORDER BY o.tenant, o.id FOR UPDATE OF o"
+)
+_CLAIM_KEYS = f"{_insert(KEYS, MANY, None)} ON CONFLICT DO NOTHING RETURNING {', '.join(KEYS.key)}"
 
 _KINDS = {
     "23505": FaultKind.DUPLICATE,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -42,6 +43,23 @@ def read_order_and_key(row_lock: str) -> str:
         f"SELECT {record_columns('o')}, {_KEY_COLUMNS} FROM (SELECT 1 AS always) AS one "
         f"LEFT JOIN ({_ORDER}{row_lock}) AS o ON 1 = 1 "
         f"LEFT JOIN {{idempotency_keys}} AS k ON {_KEY_MATCH} {_KEY_ORDER}"
+    )
+
+
+@functools.cache
+def read_orders(count: int) -> str:
+    """Return the statement that reads several orders of a tenant, each behind its id."""
+    wanted = ", ".join([":text"] * count)
+    return f"SELECT o.id, {record_columns('o')} FROM {{orders}} AS o WHERE o.tenant = :text AND o.id IN ({wanted})"
+
+
+@functools.cache
+def read_keys(count: int) -> str:
+    """Return the statement that reads several keys of a tenant and a scope, each behind its name."""
+    wanted = ", ".join([":text"] * count)
+    return (
+        f"SELECT k.key, {_KEY_COLUMNS} FROM {{idempotency_keys}} AS k {_KEY_ORDER} "
+        f"WHERE k.tenant = :text AND k.scope = :text AND k.key IN ({wanted})"
     )
 
 

@@ -16,7 +16,7 @@ from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, rep
 from orderkit.storage.sql.execution import Executor, executor_of
 from orderkit.storage.sql.records import READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
-from orderkit.unit_of_work.changes import KEYS, ChangeSet, KeyClaim, Row, Table, Value
+from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome, StoredKey
 
 _CLAIM = " ON CONFLICT DO NOTHING RETURNING 1"
@@ -84,9 +84,23 @@ class Sqlite:
 
     def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
         """Check the guards, claim the key, write the rest; the first that fails ends it."""
-        held = self._guards_hold(executor, changes)
+        held = len(self.lock_guards(executor, changes.guards)) == len(changes.guards)
         if not held or (changes.claim is not None and not self._claim(executor, changes.claim)):
             return Outcome(committed=False, guards_held=held, stored=self._stored(executor, changes.claim))
+        self.write_rows(executor, changes)
+        return Outcome(committed=True, guards_held=True)
+
+    def lock_guards(self, executor: Executor, guards: Sequence[Guard]) -> set[Guard]:
+        """Return those of several guards that hold; the writer is alone in any case."""
+        statement = self.compile(_GUARD)
+        return {guard for guard in guards if executor.execute(statement, guard)}
+
+    def claim_keys(self, executor: Executor, claims: Sequence[KeyClaim]) -> set[KeyReference]:
+        """Insert those of several claims whose keys are free; return their keys."""
+        return {KeyReference(*claim[:3]) for claim in claims if self._claim(executor, claim)}
+
+    def write_rows(self, executor: Executor, changes: ChangeSet) -> None:
+        """Write the rows of a change set, one statement for each table and kind of change."""
         for table, rows in changes.deletes.items():
             self._run(executor, _delete(table), encoder(table, table.key), rows)
         for table, rows in changes.updates.items():
@@ -95,11 +109,6 @@ class Sqlite:
             self._run(executor, _upsert(table), encoder(table, table.columns), rows)
         for table, rows in changes.inserts.items():
             self._run(executor, _insert(table), encoder(table, table.columns), rows)
-        return Outcome(committed=True, guards_held=True)
-
-    def _guards_hold(self, executor: Executor, changes: ChangeSet) -> bool:
-        statement = self.compile(_GUARD)
-        return all(executor.execute(statement, guard) for guard in changes.guards)
 
     def _claim(self, executor: Executor, claim: KeyClaim) -> bool:
         statement = self.compile(_insert(KEYS) + _CLAIM)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TypeVar, cast
@@ -11,19 +11,26 @@ from typing import TypeVar, cast
 from orderkit.errors import ConfigurationError, OrderKitError, StorageFailed, TransactionEnded
 from orderkit.orders.ports import Found, Search
 from orderkit.orders.tables import EventRow, OrderRow, PersonalRow
-from orderkit.storage.sql import records, searching
+from orderkit.storage.sql import batches, records, searching
 from orderkit.storage.sql.brackets import Bracket, Savepoint
 from orderkit.storage.sql.dialect import Dialect, FaultKind
 from orderkit.storage.sql.execution import Executor, Rows
 from orderkit.storage.sql.failures import Phase, failure
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference, Value
-from orderkit.unit_of_work.storage import Outcome, Reading, StoredKey
+from orderkit.unit_of_work.storage import Outcome, Reading, Readings, StoredKey
 
 T = TypeVar("T")
 
 
 class SqlStorage:
     """Read and write orders over one connection.
+
+    Args:
+        executor: Runs statements on the connection.
+        dialect: Speaks the database's SQL.
+        bracket: Surrounds a write to make it atomic.
+        in_transaction: Whether there is a surrounding transaction.
+        transaction: Surrounds a write of several statements, where `bracket` is not enough for one.
 
     Attributes:
         in_transaction: Whether writes become durable only with the end of a surrounding transaction.
@@ -33,10 +40,19 @@ class SqlStorage:
         ended: The block is over, and the connection may be somebody else's by now.
     """
 
-    def __init__(self, executor: Executor, dialect: Dialect, bracket: Bracket, *, in_transaction: bool) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        dialect: Dialect,
+        bracket: Bracket,
+        *,
+        in_transaction: bool,
+        transaction: Bracket | None = None,
+    ) -> None:
         self._executor = executor
         self._dialect = dialect
         self._bracket = bracket
+        self._transaction = transaction or bracket
         self._process = os.getpid()
         self.in_transaction = in_transaction
         self.phase = Phase.READING
@@ -72,7 +88,23 @@ class SqlStorage:
             outcome = self._dialect.write(self._executor, changes)
             return outcome, outcome.committed
 
-        return self._bracketed(write, changes)
+        return self._bracketed(write, self._bracket, changes)
+
+    def read_many(self, tenant: str, order_ids: Sequence[str], keys: Sequence[KeyReference] = ()) -> Readings:
+        """Read several orders of a tenant, and the records of several keys, expired or not."""
+        return Readings(
+            batches.find_orders(self._fetch, tenant, order_ids),
+            batches.find_keys(self._dialect, self._fetch, tenant, keys),
+        )
+
+    def commit_each(self, changes: Sequence[ChangeSet]) -> list[Outcome]:
+        """Write several change sets by one commit, each of them wholly or, if its guards or key fail, not at all."""
+
+        def write() -> tuple[list[Outcome], bool]:
+            outcomes = batches.write_each(self._dialect, self._executor, changes)
+            return outcomes, any(outcome.committed for outcome in outcomes)
+
+        return self._bracketed(write, self._transaction)
 
     def search(self, search: Search) -> list[Found]:
         """Return the orders of a page."""
@@ -147,11 +179,12 @@ class SqlStorage:
     def _change(self, template: str, parameters: Iterable[Value]) -> Rows:
         """Run one writing statement as a commit of its own."""
         values = [self._dialect.encode(value) for value in parameters]
-        return self._bracketed(lambda: (self._executor.execute(self._dialect.compile(template), values), True))
+        return self._bracketed(
+            lambda: (self._executor.execute(self._dialect.compile(template), values), True), self._bracket
+        )
 
-    def _bracketed(self, write: Callable[[], tuple[T, bool]], changes: ChangeSet | None = None) -> T:
-        """Write inside the bracket; undo what `write` says is not to be kept."""
-        bracket = self._bracket
+    def _bracketed(self, write: Callable[[], tuple[T, bool]], bracket: Bracket, changes: ChangeSet | None = None) -> T:
+        """Write inside a bracket; undo what `write` says is not to be kept."""
         with self._doing(Phase.WRITING, changes):
             bracket.open()
             try:

@@ -65,7 +65,17 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
-        for module in ("base", "commits", "contention", "histories", "keys", "searching", "storages", "transactions")
+        for module in (
+            "base",
+            "batches",
+            "commits",
+            "contention",
+            "histories",
+            "keys",
+            "searching",
+            "storages",
+            "transactions",
+        )
     )
 )
 

@@ -18,6 +18,7 @@ from orderkit.testing.conformance.base import (
     order_row,
     placing,
 )
+from orderkit.testing.conformance.batches import BatchCommitChecks, BatchReadingChecks
 from orderkit.testing.conformance.blocking import Blocking
 from orderkit.testing.conformance.commits import AllOrNothingChecks, CommitChecks, GuardChecks
 from orderkit.testing.conformance.contention import ContentionChecks
@@ -45,6 +46,8 @@ class StorageConformance(
     SavepointChecks,
     NumberChecks,
     SearchChecks,
+    BatchReadingChecks,
+    BatchCommitChecks,
     ContentionChecks,
 ):
     """Check a storage against every sentence of its contracts.
