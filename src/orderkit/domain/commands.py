@@ -111,6 +111,27 @@ class PlaceOrder(_Contents):
         return self
 
 
+class ImportOrder(_Contents):
+    """Take over an order that was taken elsewhere, with its own number, times and state.
+
+    It is made once however often it is repeated, if it has an id or a number. Nobody is told of it, unless
+    that is asked for: what happened long ago is no news.
+    """
+
+    kind: Literal["import_order"] = "import_order"
+    lines: tuple[Line, ...] = Field(min_length=1, description="What was ordered; at least one line.")
+    placed_at: UtcTime = Field(description="When it was placed.")
+    number: Name | None = Field(default=None, description="Its own number; otherwise one is assigned.")
+    status: Literal["pending", "open", "completed", "cancelled", "expired"] = Field(
+        default="open", description="What has become of it."
+    )
+    closed_at: UtcTime | None = Field(
+        default=None, description="When it was completed, cancelled or expired; when it was placed where absent."
+    )
+    reason: Name | None = Field(default=None, description="Why it was cancelled.")
+    announce: bool = Field(default=False, description="Whether messages tell of it, as of an order that is placed.")
+
+
 class PlaceDraft(OrderCommand):
     """Take a draft as an order: its prices and allocations are frozen from now on."""
 
@@ -287,6 +308,15 @@ class AddNote(OrderCommand):
         return {"note": self.note}
 
 
+class ErasePersonalData(OrderCommand):
+    """Erase contact, addresses and notes, in any state. What was ordered, when and for how much stays."""
+
+    kind: Literal["erase_personal_data"] = "erase_personal_data"
+    reason: Name | None = Field(
+        default=None, description="Why; it is kept, so it names nobody.", examples=["gdpr-art-17"]
+    )
+
+
 class ChangeTags(OrderCommand):
     """Add and remove tags, in any state."""
 
@@ -335,6 +365,7 @@ Command = Annotated[
     | SetContact
     | SetAddress
     | AddNote
+    | ErasePersonalData
     | ChangeTags
     | ChangeMetadata
     | SetExternalReference,

@@ -10,9 +10,10 @@ import attrs
 
 from orderkit.clock import IdSource
 from orderkit.domain import details, drafting, lifecycle
-from orderkit.domain.commands import CreateDraft, OrderCommand, PlaceOrder
+from orderkit.domain.commands import CreateDraft, ImportOrder, OrderCommand, PlaceOrder
 from orderkit.domain.events import Event
 from orderkit.domain.evolution import replay
+from orderkit.domain.importing import import_order
 from orderkit.domain.order import Order
 from orderkit.domain.rules import IllegalTransition, Rule, Situation
 from orderkit.errors import Refused
@@ -37,9 +38,11 @@ def decide(order: Order | None, command: OrderCommand, *, now: datetime, ids: Id
         Refused: A rule speaks against it.
         InvalidCommand: What it would make of the order is not valid as a whole.
     """
-    if isinstance(command, CreateDraft | PlaceOrder):
+    if isinstance(command, CreateDraft | PlaceOrder | ImportOrder):
         if order is not None:
             raise IllegalTransition(command.kind, order.status, frozenset())
+        if isinstance(command, ImportOrder):
+            return import_order(command, Situation(now, ids))
         return drafting.create(command, Situation(now, ids))
     if order is None:
         raise ValueError(f"{type(command).__name__} acts on an order that exists")

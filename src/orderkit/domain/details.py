@@ -11,6 +11,7 @@ from orderkit.domain.commands import (
     AddNote,
     ChangeMetadata,
     ChangeTags,
+    ErasePersonalData,
     SetAddress,
     SetContact,
     SetCustomer,
@@ -22,6 +23,7 @@ from orderkit.domain.events import (
     ExternalReferenceSet,
     MetadataChanged,
     NoteAdded,
+    PersonalDataErased,
     PersonalDataSet,
     TagsChanged,
 )
@@ -48,6 +50,14 @@ def _set_address(_order: Order, command: SetAddress, situation: Situation) -> tu
 
 def _add_note(_order: Order, command: AddNote, situation: Situation) -> tuple[Event, ...]:
     return (NoteAdded(situation.now, Note(situation.ids.new("personal"), command.author, situation.now)),)
+
+
+def _erase_personal_data(order: Order, command: ErasePersonalData, situation: Situation) -> tuple[Event, ...]:
+    # Whatever these have replaced was there before them: where they are erased, so is that.
+    references = (*order.personal.values(), *(note.reference for note in order.notes))
+    erased = set(order.erased)
+    left = tuple(reference for reference in references if reference not in erased)
+    return (PersonalDataErased(situation.now, left, command.reason),) if left else ()
 
 
 MAX_TAGS: Final = 100
@@ -107,6 +117,7 @@ RULES = (
     Rule(SetContact, _set_contact, _NOT_CLOSED),
     Rule(SetAddress, _set_address, _NOT_CLOSED),
     Rule(AddNote, _add_note, ANY_STATE),
+    Rule(ErasePersonalData, _erase_personal_data, ANY_STATE),
     Rule(ChangeTags, _change_tags, ANY_STATE),
     Rule(ChangeMetadata, _change_metadata, ANY_STATE),
     Rule(SetExternalReference, _set_external_reference, ANY_STATE),

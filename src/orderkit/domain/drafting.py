@@ -15,6 +15,7 @@ from orderkit.domain.commands import (
     ChangeLine,
     CreateDraft,
     DiscardDraft,
+    ImportOrder,
     OrderCommand,
     PlaceDraft,
     PlaceOrder,
@@ -69,19 +70,20 @@ class UnknownItem(Refused):
 def create(command: CreateDraft | PlaceOrder, situation: Situation) -> tuple[Event, ...]:
     """Decide what follows from a command that makes a new order."""
     if isinstance(command, CreateDraft):
-        return (DraftCreated(situation.now, _new_order(command, situation, DRAFT, None, None)),)
+        return (DraftCreated(situation.now, new_order(command, situation, DRAFT, None, None)),)
     status = OrderStatus.OPEN if command.confirmed else OrderStatus.PENDING
     placed_at = command.placed_at or situation.now
-    return (OrderPlaced(situation.now, _new_order(command, situation, status, command.number, placed_at)),)
+    return (OrderPlaced(situation.now, new_order(command, situation, status, command.number, placed_at)),)
 
 
-def _new_order(
-    command: CreateDraft | PlaceOrder,
+def new_order(
+    command: CreateDraft | PlaceOrder | ImportOrder,
     situation: Situation,
     status: OrderStatus,
     number: str | None,
     placed_at: datetime | None,
 ) -> Order:
+    """Return the order that a command makes."""
     now, ids = situation.now, situation.ids
     _check_times(now, command.expires_at, placed_at)
     currency = currency_of(command.lines, command.charges, command.discounts, command.currency)

@@ -190,6 +190,21 @@ class NoteAdded(OrderEvent):
 
 
 @attrs.frozen
+class PersonalDataErased(OrderEvent):
+    """Contact, addresses and notes were erased, and with them all that they had replaced.
+
+    Attributes:
+        references: What the order refers to and can no longer be read.
+        reason: Why.
+    """
+
+    type = "order.personal_data_erased"
+
+    references: tuple[str, ...]
+    reason: str | None
+
+
+@attrs.frozen
 class TagsChanged(OrderEvent):
     """Tags were added and removed."""
 
@@ -236,6 +251,7 @@ Event = (
     | CustomerSet
     | PersonalDataSet
     | NoteAdded
+    | PersonalDataErased
     | TagsChanged
     | MetadataChanged
     | ExternalReferenceSet

@@ -25,6 +25,7 @@ from orderkit.domain.events import (
     OrderPlaced,
     OrderReleased,
     OrderReopened,
+    PersonalDataErased,
     PersonalDataSet,
     SubstateSet,
     TagsChanged,
@@ -117,7 +118,15 @@ def _external_reference_set(order: Order, event: ExternalReferenceSet) -> Change
 
 
 def _personal_data_set(order: Order, event: PersonalDataSet) -> Changes:
-    return {"personal": dict(order.personal) | {event.slot: event.reference}}
+    replaced = order.personal.get(event.slot)
+    return {
+        "personal": dict(order.personal) | {event.slot: event.reference},
+        "erased": tuple(reference for reference in order.erased if reference != replaced),
+    }
+
+
+def _personal_data_erased(order: Order, event: PersonalDataErased) -> Changes:
+    return {"erased": (*order.erased, *event.references)}
 
 
 def _held(order: Order, event: OrderHeld) -> Changes:
@@ -156,6 +165,7 @@ _CHANGES: Mapping[type, Callable[[Order, Any], Changes]] = {
     CustomerSet: _customer_set,
     PersonalDataSet: _personal_data_set,
     NoteAdded: _note_added,
+    PersonalDataErased: _personal_data_erased,
     TagsChanged: _tags_changed,
     MetadataChanged: _metadata_changed,
     ExternalReferenceSet: _external_reference_set,

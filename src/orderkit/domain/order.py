@@ -44,6 +44,7 @@ class Order:
         rules: How it was priced.
         totals: Its sums in minor units; `total` and its companions give them as `Money`.
         personal: References to the rows that hold contact and addresses, by slot.
+        erased: Those of its references, to contact, addresses and notes, whose data was erased.
         metadata: The application's own JSON object.
         substate: The application's own refinement of the status.
     """
@@ -72,6 +73,7 @@ class Order:
     personal: Mapping[str, str] = attrs.Factory(dict)
     external_references: Mapping[str, str] = attrs.Factory(dict)
     metadata: Mapping[str, object] = attrs.Factory(dict)
+    erased: tuple[str, ...] = ()
 
     @property
     def total(self) -> Money:

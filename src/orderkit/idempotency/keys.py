@@ -75,9 +75,19 @@ def keyed_request(
     Raises:
         InvalidKey: The key is malformed.
     """
+    reference = key_reference(tenant, operation, key)
+    digest = hashlib.sha256(_canonical(payload)).hexdigest()
+    return KeyedRequest(reference, f"{FINGERPRINT_VERSION}:{digest}", retention)
+
+
+def key_reference(tenant: str, operation: str, key: str) -> KeyReference:
+    """Return what a record is found by.
+
+    Raises:
+        InvalidKey: The key is malformed.
+    """
     if not isinstance(key, str) or not _key_pattern.fullmatch(key):
         raise InvalidKey(
             f"An idempotency key has 1 to {MAX_KEY_LENGTH} printable ASCII characters; nothing was changed."
         )
-    digest = hashlib.sha256(_canonical(payload)).hexdigest()
-    return KeyedRequest(KeyReference(tenant, operation, key), f"{FINGERPRINT_VERSION}:{digest}", retention)
+    return KeyReference(tenant, operation, key)

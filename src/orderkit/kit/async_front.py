@@ -29,13 +29,16 @@ class AsyncTransaction:
 
     Attributes:
         orders: The orders, as of a kit.
+        customers: What is kept about a customer, as of a kit.
     """
 
     def __init__(self, runner: AsyncRunner, assembly: Assembly) -> None:
+        from orderkit.kit.async_customers import AsyncCustomers
         from orderkit.kit.async_orders import AsyncOrders
 
         self._runner = runner
         self.orders = AsyncOrders(runner, assembly.policy, assembly.cursors)
+        self.customers = AsyncCustomers(runner, assembly.policy)
 
     async def guard(self, order: Order) -> None:
         """Pin an order that was only read: nothing becomes durable if it has moved on by then.
@@ -54,9 +57,11 @@ class AsyncOrderKit:
 
     Attributes:
         orders: The orders of the bound tenant.
+        customers: What is kept about one of its customers, to be exported or erased.
     """
 
     def __init__(self, backend: AsyncBackend[OrderStorage], assembly: Assembly) -> None:
+        from orderkit.kit.async_customers import AsyncCustomers
         from orderkit.kit.async_orders import AsyncOrders
         from orderkit.kit.runners import AsyncBackendRunner
 
@@ -64,6 +69,7 @@ class AsyncOrderKit:
         self._assembly = assembly
         self._runner = AsyncBackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
         self.orders = AsyncOrders(self._runner, assembly.policy, assembly.cursors)
+        self.customers = AsyncCustomers(self._runner, assembly.policy)
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[KitOptions]) -> Self:

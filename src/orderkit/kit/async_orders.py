@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 from orderkit.domain.commands import (
     CancelLines,
@@ -13,8 +13,10 @@ from orderkit.domain.commands import (
     ConfirmOrder,
     CreateDraft,
     DiscardDraft,
+    ErasePersonalData,
     ExpireOrder,
     HoldOrder,
+    ImportOrder,
     LineQuantity,
     OrderCommand,
     PlaceOrder,
@@ -24,11 +26,18 @@ from orderkit.domain.commands import (
 from orderkit.domain.decisions import Permission, Preview
 from orderkit.domain.explain import Explanation
 from orderkit.domain.order import Order
+from orderkit.errors import OrderKitError
 from orderkit.kit.runners import AsyncRunner
-from orderkit.orders import reading, scripts, searching
+from orderkit.orders import bulk, reading, scripts, searching
+from orderkit.orders.bulk import BulkItem, BulkResult
 from orderkit.orders.cursors import Cursors
 from orderkit.orders.fields import DraftFields, ExecuteOptions, PlaceFields
 from orderkit.orders.searching import OrderFilter, Page, Query, Sort
+
+T = TypeVar("T")
+
+Many = Iterable[T] | AsyncIterable[T]
+"""Items of a bulk run, however they come."""
 
 
 class AsyncOrders:
@@ -41,7 +50,7 @@ class AsyncOrders:
 
     # Taking orders
 
-    async def create(self, command: CreateDraft | PlaceOrder, *, idempotency_key: str | None = None) -> Order:
+    async def create(self, command: scripts.NewOrder, *, idempotency_key: str | None = None) -> Order:
         """Make a new order by a command, for example one parsed from the body of a request.
 
         Args:
@@ -136,6 +145,69 @@ class AsyncOrders:
     async def discard(self, order_id: str, **options: Unpack[ExecuteOptions]) -> Order:
         """Give a draft up; see `DiscardDraft` and `execute`."""
         return await self.execute(order_id, DiscardDraft(), **options)
+
+    async def erase_personal_data(
+        self, order_id: str, *, reason: str | None = None, **options: Unpack[ExecuteOptions]
+    ) -> Order:
+        """Erase contact, addresses and notes of an order; see `ErasePersonalData` and `execute`."""
+        return await self.execute(order_id, ErasePersonalData(reason=reason), **options)
+
+    # Many at once
+
+    def place_many(
+        self, items: Many[PlaceOrder | BulkItem | Mapping[str, object]], *, batch_size: int = bulk.BATCH
+    ) -> AsyncIterator[BulkResult]:
+        """Take many orders, a batch by one commit, each with a result of its own.
+
+        An item that is wrong or refused stops no other. Nothing is done before the results are read, and only
+        a batch is in memory at a time. With keys a run that was broken off can be run again from its start.
+
+        Args:
+            items: What `place` takes, as mappings with their `idempotency_key`, commands or items.
+            batch_size: How many are decided and written together.
+
+        Raises:
+            InvalidQuery: That is no size of a batch.
+            StorageError: The run cannot go on; what has had its result is kept.
+        """
+        return self._many(items, bulk.placement, batch_size)
+
+    def execute_many(
+        self, items: Many[tuple[str, OrderCommand] | BulkItem], *, batch_size: int = bulk.BATCH
+    ) -> AsyncIterator[BulkResult]:
+        """Apply many commands, each to an order and with a result of its own; see `execute` and `place_many`.
+
+        Commands on one order are applied in their order; they go faster where they are batches apart.
+        """
+        return self._many(items, bulk.execution, batch_size)
+
+    def import_orders(
+        self, items: Many[ImportOrder | BulkItem | Mapping[str, object]], *, batch_size: int = bulk.BATCH
+    ) -> AsyncIterator[BulkResult]:
+        """Take over orders from elsewhere with their own numbers, times and states; see `ImportOrder` and `place_many`.
+
+        One with an id or a number is made once, however often the import is run.
+        """
+        return self._many(items, bulk.importation, batch_size)
+
+    def _many(self, items: Many[T], read: bulk.Read, size: int) -> AsyncIterator[BulkResult]:
+        bulk.check_size(size)
+        return self._results(items, read, size)
+
+    async def _results(self, items: Many[T], read: bulk.Read, size: int) -> AsyncIterator[BulkResult]:
+        done = 0
+        async for batch in bulk.async_batches(items, size):
+            tasks = bulk.prepare(batch, done, read, self._policy)
+            done += len(tasks)
+            results = await self._run(bulk.together(tasks))
+            for result in [result or await self._alone(task) for task, result in zip(tasks, results, strict=True)]:
+                yield result
+
+    async def _alone(self, task: bulk.Task) -> BulkResult:
+        try:
+            return await self._run(bulk.alone(task))
+        except OrderKitError as error:
+            return bulk.failed(task, error)
 
     # Asking about orders
 

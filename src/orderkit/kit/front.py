@@ -29,13 +29,16 @@ class Transaction:
 
     Attributes:
         orders: The orders, as of a kit.
+        customers: What is kept about a customer, as of a kit.
     """
 
     def __init__(self, runner: Runner, assembly: Assembly) -> None:
+        from orderkit.kit.customers import Customers
         from orderkit.kit.orders import Orders
 
         self._runner = runner
         self.orders = Orders(runner, assembly.policy, assembly.cursors)
+        self.customers = Customers(runner, assembly.policy)
 
     def guard(self, order: Order) -> None:
         """Pin an order that was only read: nothing becomes durable if it has moved on by then.
@@ -53,6 +56,7 @@ class OrderKit:
 
     Attributes:
         orders: The orders of the bound tenant.
+        customers: What is kept about one of its customers, to be exported or erased.
 
     Example:
         >>> from orderkit import Line, Money, OrderKit
@@ -63,6 +67,7 @@ class OrderKit:
     """
 
     def __init__(self, backend: Backend[OrderStorage], assembly: Assembly) -> None:
+        from orderkit.kit.customers import Customers
         from orderkit.kit.orders import Orders
         from orderkit.kit.runners import BackendRunner
 
@@ -70,6 +75,7 @@ class OrderKit:
         self._assembly = assembly
         self._runner = BackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
         self.orders = Orders(self._runner, assembly.policy, assembly.cursors)
+        self.customers = Customers(self._runner, assembly.policy)
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[KitOptions]) -> Self:

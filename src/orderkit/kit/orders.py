@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Unpack
 
@@ -13,8 +13,10 @@ from orderkit.domain.commands import (
     ConfirmOrder,
     CreateDraft,
     DiscardDraft,
+    ErasePersonalData,
     ExpireOrder,
     HoldOrder,
+    ImportOrder,
     LineQuantity,
     OrderCommand,
     PlaceOrder,
@@ -24,8 +26,10 @@ from orderkit.domain.commands import (
 from orderkit.domain.decisions import Permission, Preview
 from orderkit.domain.explain import Explanation
 from orderkit.domain.order import Order
+from orderkit.errors import OrderKitError
 from orderkit.kit.runners import Runner
-from orderkit.orders import reading, scripts, searching
+from orderkit.orders import bulk, reading, scripts, searching
+from orderkit.orders.bulk import BulkItem, BulkResult
 from orderkit.orders.cursors import Cursors
 from orderkit.orders.fields import DraftFields, ExecuteOptions, PlaceFields
 from orderkit.orders.searching import OrderFilter, Page, Query, Sort
@@ -41,7 +45,7 @@ class Orders:
 
     # Taking orders
 
-    def create(self, command: CreateDraft | PlaceOrder, *, idempotency_key: str | None = None) -> Order:
+    def create(self, command: scripts.NewOrder, *, idempotency_key: str | None = None) -> Order:
         """Make a new order by a command, for example one parsed from the body of a request.
 
         Args:
@@ -134,6 +138,68 @@ class Orders:
     def discard(self, order_id: str, **options: Unpack[ExecuteOptions]) -> Order:
         """Give a draft up; see `DiscardDraft` and `execute`."""
         return self.execute(order_id, DiscardDraft(), **options)
+
+    def erase_personal_data(
+        self, order_id: str, *, reason: str | None = None, **options: Unpack[ExecuteOptions]
+    ) -> Order:
+        """Erase contact, addresses and notes of an order; see `ErasePersonalData` and `execute`."""
+        return self.execute(order_id, ErasePersonalData(reason=reason), **options)
+
+    # Many at once
+
+    def place_many(
+        self, items: Iterable[PlaceOrder | BulkItem | Mapping[str, object]], *, batch_size: int = bulk.BATCH
+    ) -> Iterator[BulkResult]:
+        """Take many orders, a batch by one commit, each with a result of its own.
+
+        An item that is wrong or refused stops no other. Nothing is done before the results are read, and only
+        a batch is in memory at a time. With keys a run that was broken off can be run again from its start.
+
+        Args:
+            items: What `place` takes, as mappings with their `idempotency_key`, commands or items.
+            batch_size: How many are decided and written together.
+
+        Raises:
+            InvalidQuery: That is no size of a batch.
+            StorageError: The run cannot go on; what has had its result is kept.
+        """
+        return self._many(items, bulk.placement, batch_size)
+
+    def execute_many(
+        self, items: Iterable[tuple[str, OrderCommand] | BulkItem], *, batch_size: int = bulk.BATCH
+    ) -> Iterator[BulkResult]:
+        """Apply many commands, each to an order and with a result of its own; see `execute` and `place_many`.
+
+        Commands on one order are applied in their order; they go faster where they are batches apart.
+        """
+        return self._many(items, bulk.execution, batch_size)
+
+    def import_orders(
+        self, items: Iterable[ImportOrder | BulkItem | Mapping[str, object]], *, batch_size: int = bulk.BATCH
+    ) -> Iterator[BulkResult]:
+        """Take over orders from elsewhere with their own numbers, times and states; see `ImportOrder` and `place_many`.
+
+        One with an id or a number is made once, however often the import is run.
+        """
+        return self._many(items, bulk.importation, batch_size)
+
+    def _many(self, items: Iterable[object], read: bulk.Read, size: int) -> Iterator[BulkResult]:
+        bulk.check_size(size)
+        return self._results(items, read, size)
+
+    def _results(self, items: Iterable[object], read: bulk.Read, size: int) -> Iterator[BulkResult]:
+        done = 0
+        for batch in bulk.batches(items, size):
+            tasks = bulk.prepare(batch, done, read, self._policy)
+            done += len(tasks)
+            results = self._run(bulk.together(tasks))
+            yield from [result or self._alone(task) for task, result in zip(tasks, results, strict=True)]
+
+    def _alone(self, task: bulk.Task) -> BulkResult:
+        try:
+            return self._run(bulk.alone(task))
+        except OrderKitError as error:
+            return bulk.failed(task, error)
 
     # Asking about orders
 

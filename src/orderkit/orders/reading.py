@@ -52,11 +52,15 @@ class PersonalData:
         reference: What documents and events call it.
         slot: What it is for: `contact`, `billing_address`, `shipping_address` or `note`.
         value: The data; None once it is erased.
+        created_at: When it was given.
+        erased_at: When it was erased, if it was.
     """
 
     reference: str
     slot: str
     value: Address | Contact | NoteText | None = attrs.field(repr=False)
+    created_at: datetime
+    erased_at: datetime | None = None
 
 
 def get(order_id: str) -> OrderScript:
@@ -123,7 +127,7 @@ def personal(order_id: str) -> Callable[[OrderUnit], Mapping[str, PersonalData]]
         rows = unit.storage.personal(unit.tenant, order_id)
         if not rows:
             unit.get(order_id)
-        return {row.id: PersonalData(row.id, row.kind, _personal_value(row)) for row in rows}
+        return {row.id: _personal_data(row) for row in rows}
 
     return script
 
@@ -136,8 +140,9 @@ _PERSONAL_TYPES: Mapping[str, type[Address | Contact | NoteText]] = {
 }
 
 
-def _personal_value(row: PersonalRow) -> Address | Contact | NoteText | None:
-    return None if row.erased_at is not None else _PERSONAL_TYPES[row.kind].parse(row.data)
+def _personal_data(row: PersonalRow) -> PersonalData:
+    value = None if row.erased_at is not None else _PERSONAL_TYPES[row.kind].parse(row.data)
+    return PersonalData(row.id, row.kind, value, row.created_at, row.erased_at)
 
 
 def preview_of(order_id: str | None, command: OrderCommand) -> Callable[[OrderUnit], Preview]:

@@ -9,10 +9,11 @@ import msgspec
 from pydantic import BaseModel
 
 from orderkit.domain.codec import ORDER_SCHEMA_VERSION, encode_event, encode_order
-from orderkit.domain.commands import OrderCommand
+from orderkit.domain.commands import ImportOrder, OrderCommand
 from orderkit.domain.events import Event, NoteAdded, PersonalDataSet
 from orderkit.domain.order import Order
 from orderkit.messaging.outbox import OUTBOX, OutboxRow, bucket_of
+from orderkit.orders.erasing import tombstones
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.tables import (
     EVENTS,
@@ -43,6 +44,7 @@ def gather(
     command: OrderCommand,
 ) -> None:
     """Gather everything that follows from the events of one command."""
+    erased = tombstones(unit, after.id, events)
     changes = unit.stage(before, after)
     row = _order_row(unit.tenant, after)
     if before is None:
@@ -52,7 +54,11 @@ def gather(
     _gather_lines(changes, unit.tenant, before, after)
     _gather_labels(changes, unit.tenant, before, after)
     changes.insert(PERSONAL, _personal_rows(unit, after, events, command))
-    _gather_events(changes, unit, after, events)
+    changes.update(PERSONAL, erased)
+    rows = [_event_row(unit, after.id, version, event) for version, event in _numbered(after, events)]
+    changes.insert(EVENTS, rows)
+    if not isinstance(command, ImportOrder) or command.announce:
+        changes.insert(OUTBOX, _messages(unit, rows))
 
 
 def _order_row(tenant: str, order: Order) -> OrderRow:
@@ -165,15 +171,15 @@ def _json(value: BaseModel) -> str:
     return value.model_dump_json(exclude_defaults=True)
 
 
-def _gather_events(changes: ChangeSet, unit: UnitOfWork[OrderStorage], after: Order, events: Sequence[Event]) -> None:
-    headers, bucket = _headers(unit.context), bucket_of(after.id)
-    rows, messages = [], []
-    for version, event in enumerate(events, after.version - len(events) + 1):
-        row = _event_row(unit, after.id, version, event)
-        rows.append(row)
-        messages.append(_message(row, bucket, headers, unit.now))
-    changes.insert(EVENTS, rows)
-    changes.insert(OUTBOX, messages)
+def _numbered(after: Order, events: Sequence[Event]) -> Iterable[tuple[int, Event]]:
+    """Return each event with the version it led to."""
+    return enumerate(events, after.version - len(events) + 1)
+
+
+def _messages(unit: UnitOfWork[OrderStorage], rows: Sequence[EventRow]) -> list[OutboxRow]:
+    """Return the messages that tell of the events of an order."""
+    headers, bucket = _headers(unit.context), bucket_of(rows[0].order_id) if rows else 0
+    return [_message(row, bucket, headers, unit.now) for row in rows]
 
 
 def _event_row(unit: UnitOfWork[OrderStorage], order_id: str, version: int, event: Event) -> EventRow:

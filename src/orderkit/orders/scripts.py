@@ -14,7 +14,7 @@ from types import UnionType
 import attrs
 
 from orderkit.domain.codec import decode_event
-from orderkit.domain.commands import ORDER_ID, CreateDraft, OrderCommand, PlaceOrder, kind_of
+from orderkit.domain.commands import ORDER_ID, CreateDraft, ImportOrder, OrderCommand, PlaceOrder, kind_of
 from orderkit.domain.decisions import decide
 from orderkit.domain.events import Event, OrderPlaced
 from orderkit.domain.evolution import replay
@@ -40,6 +40,9 @@ from orderkit.unit_of_work.unit import KeyTaken, Restart, UnitOfWork
 _order_id_pattern = re.compile(ORDER_ID)
 _number_pattern = re.compile(r"[^\x00-\x1F\x7F\uD800-\uDFFF]{1,255}")
 
+NewOrder = CreateDraft | PlaceOrder | ImportOrder
+"""The commands that make a new order."""
+
 OrderUnit = UnitOfWork[OrderStorage]
 OrderScript = Callable[[OrderUnit], Order]
 
@@ -59,15 +62,13 @@ class OrderPolicy:
     key_retention: timedelta = DEFAULT_RETENTION
 
 
-def create(
-    command: CreateDraft | PlaceOrder, policy: OrderPolicy, *, idempotency_key: str | None = None
-) -> OrderScript:
+def create(command: NewOrder, policy: OrderPolicy, *, idempotency_key: str | None = None) -> OrderScript:
     """Return the script that makes a new order.
 
     Raises:
         InvalidCommand: It is no command that makes one.
     """
-    _check_command(command, CreateDraft | PlaceOrder)
+    _check_command(command, NewOrder)
 
     def script(unit: OrderUnit) -> Order:
         _check_lines(len(command.lines), policy)
@@ -85,9 +86,7 @@ def create(
     return script
 
 
-def _create(
-    unit: OrderUnit, command: CreateDraft | PlaceOrder, policy: OrderPolicy, request: KeyedRequest | None
-) -> Order:
+def _create(unit: OrderUnit, command: NewOrder, policy: OrderPolicy, request: KeyedRequest | None) -> Order:
     if command.id is not None or getattr(command, "number", None) is not None:
         unit.write_now()
     events = _numbered(unit, decide(None, command, now=unit.now, ids=unit.ids), policy)
@@ -124,7 +123,7 @@ def execute(
                 raise OrderNotFound(order_id)
             if expected_version is not None and before.version != expected_version:
                 raise VersionConflict(order_id, expected_version, before.version, stated=True)
-            return _apply(unit, before, command, policy, request)
+            return apply(unit, before, command, policy, request)
 
         try:
             return _once(unit, request, work)
@@ -136,9 +135,10 @@ def execute(
     return script
 
 
-def _apply(
+def apply(
     unit: OrderUnit, before: Order, command: OrderCommand, policy: OrderPolicy, request: KeyedRequest | None
 ) -> Order:
+    """Apply a command to an order that has been read: the commit fails if it has moved on by then."""
     events = _numbered(unit, decide(before, command, now=unit.now, ids=unit.ids), policy)
     after = replay(events, before)
     if len(after.lines) > len(before.lines):
@@ -284,6 +284,7 @@ def _fresh(unit: OrderUnit, request: KeyedRequest, stored: StoredKey) -> bool:
 def _replayed(unit: OrderUnit, request: KeyedRequest, stored: StoredKey) -> Order:
     """Return the order as the first use of the key left it."""
     request.check(stored)
+    unit.replayed = True
     if stored.order is not None and stored.order.version == stored.order_version:
         return unit.decode(stored.order_id, stored.order)
     rows = unit.storage.history(unit.tenant, stored.order_id, version=stored.order_version)

@@ -36,6 +36,7 @@ from orderkit.domain.commands import (
     CompleteOrder,
     ConfirmOrder,
     CreateDraft,
+    ErasePersonalData,
     HoldOrder,
     OrderCommand,
     PlaceOrder,
@@ -62,7 +63,7 @@ from orderkit.messaging.outbox import OUTBOX, OutboxRow
 from orderkit.orders.searching import OrderFilter
 from orderkit.storage.memory import MemoryBackend
 from orderkit.testing.clock import ManualClock, SequentialIds
-from orderkit.testing.model import Expectation, Handle, Use, canonical, check_figures, told
+from orderkit.testing.model import Expectation, Handle, Use, canonical, check_figures, check_personal, told
 from orderkit.testing.strategies import commands, create_drafts, place_orders
 
 T = TypeVar("T")
@@ -206,6 +207,17 @@ class OrderMachine(RuleBasedStateMachine):
         for command, result in results:
             self._learn(Handle(tenant, result.id), command, result)
 
+    @precondition(lambda self: any(order.customer for order in self._known.values()))
+    @rule(data=st.data())
+    def erase_customer(self, data: st.DataObject) -> None:
+        """Erase what is personal in all orders of a customer: for the order, the same as erasing its own."""
+        known = {(handle.tenant, order.customer) for handle, order in self._known.items() if order.customer}
+        tenant, customer = data.draw(st.sampled_from(sorted(known)))
+        self._bound(tenant).customers.erase(customer)
+        for handle, order in list(self._known.items()):
+            if (handle.tenant, order.customer) == (tenant, customer):
+                self._learn(handle, ErasePersonalData(), self._orders(handle).get(handle.order_id))
+
     @rule(tenant=_TENANTS, seconds=st.sampled_from((0.001, 60, 86_400, 86_400 * 31)))
     def wait(self, tenant: str, seconds: float) -> None:
         """Let time pass, then run the background work of a tenant once."""
@@ -335,6 +347,7 @@ class OrderMachine(RuleBasedStateMachine):
         middle = (known.version + 1) // 2
         assert canonical(orders.as_of(handle.order_id, version=middle)) == canonical(replay(events[:middle]))
         assert canonical(orders.as_of(handle.order_id, time=known.updated_at)) == canonical(known)
+        check_personal(known, orders.personal(handle.order_id))
         messages = self.outbox(f"{handle.tenant}-{self._run_id}")
         if messages is not None:
             mine = sorted((row.aggregate_version, row.id) for row in messages if row.aggregateid == handle.order_id)

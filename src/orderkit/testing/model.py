@@ -23,6 +23,7 @@ from orderkit.domain.commands import (
     CompleteOrder,
     ConfirmOrder,
     DiscardDraft,
+    ErasePersonalData,
     ExpireOrder,
     HoldOrder,
     OrderCommand,
@@ -42,6 +43,7 @@ from orderkit.domain.events import Event, OrderPlaced
 from orderkit.domain.lines import OrderCharge, OrderLine, units_of
 from orderkit.domain.order import Order
 from orderkit.domain.status import OrderStatus
+from orderkit.orders.reading import PersonalData
 
 canonical: Final = msgspec.json.Encoder(decimal_format="string", order="sorted").encode
 """Encode a value so that two values look alike if, and only if, they are stored alike."""
@@ -89,6 +91,7 @@ class Expectation:
     Attributes:
         version: The number of events.
         discounts: What each discount applies to, by its id.
+        personal: The contact, addresses and notes that can still be read.
     """
 
     version: int
@@ -101,6 +104,7 @@ class Expectation:
     charges: tuple[str, ...]
     discounts: Mapping[str, tuple[str, ...]]
     notes: int
+    personal: frozenset[str]
     tags: frozenset[str]
     references: Mapping[str, str]
     metadata: Mapping[str, object]
@@ -119,6 +123,7 @@ class Expectation:
             tuple(charge.id for charge in order.charges),
             {discount.id: discount.applies_to for discount in order.discounts},
             len(order.notes),
+            frozenset(slot for slot, reference in references_of(order).items() if reference not in order.erased),
             frozenset(order.tags),
             order.external_references,
             order.metadata,
@@ -163,7 +168,7 @@ _POSSIBLE: Final[Mapping[type[OrderCommand], str]] = {
     ReopenOrder: "completed",
     SetSubstate: "draft pending open completed",
 }
-_IDLE: Final = (SetSubstate, SetCustomer, ChangeTags, ChangeMetadata, SetExternalReference)
+_IDLE: Final = (SetSubstate, SetCustomer, ErasePersonalData, ChangeTags, ChangeMetadata, SetExternalReference)
 """Commands that, asking for what is already so, lead to no event."""
 
 
@@ -173,10 +178,6 @@ def _to(status: str) -> _Effect:
 
 def _ended(status: str) -> _Effect:
     return lambda _before, _command, _actual: {"status": status, "substate": None, "holds": frozenset[str]()}
-
-
-def _nothing(_before: Expectation, _command: OrderCommand, _actual: Order) -> dict[str, Any]:
-    return {}
 
 
 def _added_line(before: Expectation, command: AddLine, actual: Order) -> dict[str, Any]:
@@ -251,15 +252,34 @@ _EFFECTS: Final[Mapping[type[OrderCommand], _Effect]] = {
     ExpireOrder: _ended("expired"),
     SetSubstate: lambda _before, command, _: {"substate": command.substate},
     SetCustomer: lambda _before, command, _: {"customer": command.customer},
-    SetContact: _nothing,
-    SetAddress: _nothing,
-    AddNote: lambda before, _command, _: {"notes": before.notes + 1},
+    SetContact: lambda before, _command, _: {"personal": before.personal | {"contact"}},
+    SetAddress: lambda before, command, _: {"personal": before.personal | {command.slot}},
+    AddNote: lambda before, _command, _: {
+        "notes": before.notes + 1,
+        "personal": before.personal | {f"note {before.notes}"},
+    },
+    ErasePersonalData: lambda _before, _command, _: {"personal": frozenset[str]()},
     ChangeTags: lambda before, command, _: {"tags": before.tags - set(command.remove) | set(command.add)},
     ChangeMetadata: lambda before, command, _: {"metadata": _merged(before.metadata, command.metadata)},
     SetExternalReference: lambda before, command, _: {
         "references": _merged(before.references, {command.system: command.reference})
     },
 }
+
+
+def references_of(order: Order) -> dict[str, str]:
+    """Return every reference of an order to personal data, by slot; notes are counted."""
+    return {**order.personal, **{f"note {number}": note.reference for number, note in enumerate(order.notes)}}
+
+
+def check_personal(order: Order, kept: Mapping[str, PersonalData]) -> None:
+    """Assert that what an order says of its personal data is so."""
+    references = set(references_of(order).values())
+    assert set(order.erased) <= references <= kept.keys()
+    assert {reference for reference in references if kept[reference].value is None} == set(order.erased)
+    assert all((data.value is None) is (data.erased_at is not None) for data in kept.values())
+    if references == set(order.erased):
+        assert all(data.value is None for data in kept.values()), "what was replaced is erased with the rest"
 
 
 def check_figures(order: Order) -> None:

@@ -82,6 +82,7 @@ class UnitOfWork(Generic[StorageT_co]):
         chosen: Unique values nobody asked for, such as random numbers: where one is taken, another is chosen.
         counted: How many numbers without gaps were taken.
         met: The ids of the orders that were read from the storage.
+        replayed: The last command was answered by what its key had led to before.
         ended: The script is over; what belonged to it must not be used any more.
     """
 
@@ -104,6 +105,7 @@ class UnitOfWork(Generic[StorageT_co]):
         self.chosen: set[str] = set()
         self.counted = 0
         self.met: set[str] = set()
+        self.replayed = False
         self.ended = False
         self._locking = locking
         self._deferred = deferred and not storage.in_transaction

@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from orderkit import AsyncOrderKit, AsyncTransaction, OrderKit
+from orderkit.kit.async_customers import AsyncCustomers
 from orderkit.kit.async_orders import AsyncOrders
 from orderkit.kit.runners import AsyncBackendRunner
 
@@ -60,7 +61,7 @@ class _Facade:
     def _plain(self, value: object) -> object:
         if inspect.iscoroutine(value):
             return self._plain(self._loop.run(value))
-        if isinstance(value, AsyncOrderKit | AsyncOrders | AsyncTransaction | AsyncBackendRunner):
+        if isinstance(value, AsyncOrderKit | AsyncOrders | AsyncCustomers | AsyncTransaction | AsyncBackendRunner):
             return _Facade(value, self._loop)
         if isinstance(value, AbstractAsyncContextManager):
             return self._entered(value)

@@ -204,4 +204,10 @@ def test_nothing_leads_out_of_a_final_state(last: OrderCommand) -> None:
     story.do(last)
     assert story.order.status.final
     possible = {kind for kind, permission in story.allowed().items() if permission}
-    assert possible == {"add_note", "change_tags", "change_metadata", "set_external_reference"}
+    assert possible == {
+        "add_note",
+        "change_metadata",
+        "change_tags",
+        "erase_personal_data",
+        "set_external_reference",
+    }

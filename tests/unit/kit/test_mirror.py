@@ -11,11 +11,18 @@ import pytest
 
 from orderkit import AsyncOrderKit, AsyncTransaction, OrderKit, Transaction
 from orderkit.domain.commands import CreateDraft, PlaceOrder
+from orderkit.kit.async_customers import AsyncCustomers
 from orderkit.kit.async_orders import AsyncOrders
+from orderkit.kit.customers import Customers
 from orderkit.kit.orders import Orders
 from orderkit.orders.fields import DraftFields, ExecuteOptions, PlaceFields
 
-PAIRS = [(OrderKit, AsyncOrderKit), (Orders, AsyncOrders), (Transaction, AsyncTransaction)]
+PAIRS = [
+    (OrderKit, AsyncOrderKit),
+    (Orders, AsyncOrders),
+    (Customers, AsyncCustomers),
+    (Transaction, AsyncTransaction),
+]
 
 DUNDERS = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 """What context managers are called on either side."""

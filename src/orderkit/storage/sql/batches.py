@@ -59,10 +59,9 @@ def find_keys(
     found: dict[KeyReference, StoredKey] = {}
     for scope, references in groupby(sorted(set(keys)), attrgetter("scope")):
         for portion in _portions([reference.key for reference in references]):
-            for row in fetch(read_keys(len(portion)), (tenant, scope, *portion)):
-                stored = stored_key(dialect, row[1:])
-                if stored is not None:
-                    found[KeyReference(tenant, scope, str(row[0]))] = stored
+            rows = fetch(read_keys(len(portion)), (tenant, scope, *portion))
+            stored = ((KeyReference(tenant, scope, str(row[0])), stored_key(dialect, row[1:])) for row in rows)
+            found |= {key: record for key, record in stored if record is not None}
     return found
 
 

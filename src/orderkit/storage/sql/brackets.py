@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Protocol
 
 from orderkit.errors import StorageBusy
 from orderkit.storage.sql.execution import Executor
 from orderkit.storage.sql.failures import Phase
 from orderkit.storage.sql.locks import WriteLock
-
-_NAME = "orderkit_write"
 
 
 class Bracket(Protocol):
@@ -54,25 +54,29 @@ class Autocommit:
 
 
 class Savepoint:
-    """A savepoint in a transaction that somebody else ends."""
+    """A savepoint in a transaction that somebody else ends.
+
+    Those that nest have names of their own: MariaDB forgets a savepoint when another one takes its name.
+    """
 
     writing = keeping = Phase.WRITING
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, name: str = "orderkit_write") -> None:
         self._executor = executor
+        self._name = name
 
     def open(self) -> None:
         """Set the savepoint."""
-        self._executor.execute(f"SAVEPOINT {_NAME}")
+        self._executor.execute(f"SAVEPOINT {self._name}")
 
     def keep(self) -> None:
         """Forget the savepoint."""
-        self._executor.execute(f"RELEASE SAVEPOINT {_NAME}")
+        self._executor.execute(f"RELEASE SAVEPOINT {self._name}")
 
     def undo(self) -> None:
         """Go back to the savepoint and forget it."""
-        self._executor.execute(f"ROLLBACK TO SAVEPOINT {_NAME}")
-        self._executor.execute(f"RELEASE SAVEPOINT {_NAME}")
+        self._executor.execute(f"ROLLBACK TO SAVEPOINT {self._name}")
+        self._executor.execute(f"RELEASE SAVEPOINT {self._name}")
 
 
 class Transaction:
@@ -125,3 +129,17 @@ def take(lock: WriteLock, timeout: float) -> None:
     """
     if not lock.acquire(timeout):
         raise StorageBusy(f"Others held the database file for {timeout:g} seconds; nothing was written. Repeat it.")
+
+
+@contextmanager
+def held(lock: WriteLock, timeout: float) -> Generator[None]:
+    """Hold a lock for the length of a block.
+
+    Raises:
+        StorageBusy: Others held it for longer than `timeout` seconds.
+    """
+    take(lock, timeout)
+    try:
+        yield
+    finally:
+        lock.release()

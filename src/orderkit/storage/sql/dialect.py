@@ -25,6 +25,8 @@ class FaultKind(enum.Enum):
     FULL = enum.auto()
     SCHEMA_MISSING = enum.auto()
     LOST = enum.auto()
+    ABORTED = enum.auto()
+    READ_ONLY = enum.auto()
     OTHER = enum.auto()
 
 

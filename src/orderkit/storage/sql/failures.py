@@ -21,6 +21,7 @@ from orderkit.errors import (
     StorageFailed,
     StorageFull,
     StorageUnavailable,
+    TransactionAborted,
     VersionConflict,
 )
 from orderkit.orders.tables import EVENTS, ORDERS, EventRow, OrderRow
@@ -85,6 +86,15 @@ _SENTENCES: dict[FaultKind, tuple[type[OrderKitError], str]] = {
     FaultKind.FULL: (
         StorageFull,
         "There is no room left on the database's disk; nothing was written. Make room, then repeat it.",
+    ),
+    FaultKind.ABORTED: (
+        TransactionAborted,
+        "An earlier error aborted the transaction; nothing was read or written. Roll it back, to a savepoint of yours "
+        "or as a whole, before you go on.",
+    ),
+    FaultKind.READ_ONLY: (
+        StorageFailed,
+        "The transaction or the database is read-only; nothing was written. Write through a connection that may.",
     ),
     FaultKind.SCHEMA_MISSING: (
         SchemaMissing,

@@ -14,8 +14,12 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orderkit.storage.sql.forking import renew_after_fork, stop_before_fork
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 _HAS_FILE_LOCKS = importlib.util.find_spec("fcntl") is not None
 """A platform without them relies on SQLite's own lock between processes."""
@@ -146,3 +150,11 @@ def write_lock(database: str) -> WriteLock:
     path = Path(database).resolve()
     # One step for the interpreter, and so without a lock that a fork could leave taken.
     return _locks.setdefault(path, WriteLock(path))
+
+
+def write_lock_of(engine: Engine) -> WriteLock | None:
+    """Return the lock of the engine's database file; None where the database's own locks are all there is."""
+    database = engine.url.database
+    if engine.dialect.name != "sqlite" or not database or database == ":memory:" or database.startswith("file:"):
+        return None
+    return write_lock(database)

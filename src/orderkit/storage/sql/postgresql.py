@@ -273,6 +273,8 @@ _KINDS = {
     "42P01": FaultKind.SCHEMA_MISSING,
     "42703": FaultKind.SCHEMA_MISSING,
     "3F000": FaultKind.SCHEMA_MISSING,
+    "25P02": FaultKind.ABORTED,
+    "25006": FaultKind.READ_ONLY,
     "53300": FaultKind.LOST,
     "3D000": FaultKind.LOST,
     "28000": FaultKind.LOST,

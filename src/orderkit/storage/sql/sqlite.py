@@ -165,6 +165,7 @@ _KINDS = {
     sqlite3.SQLITE_LOCKED: FaultKind.BUSY,
     sqlite3.SQLITE_INTERRUPT: FaultKind.BUSY,
     sqlite3.SQLITE_FULL: FaultKind.FULL,
+    sqlite3.SQLITE_READONLY: FaultKind.READ_ONLY,
     sqlite3.SQLITE_CANTOPEN: FaultKind.LOST,
     sqlite3.SQLITE_IOERR: FaultKind.LOST,
 }

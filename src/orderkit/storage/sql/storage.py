@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar, cast
 
@@ -31,6 +31,7 @@ class SqlStorage:
         bracket: Surrounds a write to make it atomic.
         in_transaction: Whether there is a surrounding transaction.
         transaction: Surrounds a write of several statements, where `bracket` is not enough for one.
+        spoil: Called where the database ended the surrounding transaction, which somebody else still believes in.
 
     Attributes:
         in_transaction: Whether writes become durable only with the end of a surrounding transaction.
@@ -48,11 +49,14 @@ class SqlStorage:
         *,
         in_transaction: bool,
         transaction: Bracket | None = None,
+        spoil: Callable[[], None] = lambda: None,
     ) -> None:
         self._executor = executor
         self._dialect = dialect
         self._bracket = bracket
         self._transaction = transaction or bracket
+        self._spoil = spoil
+        self._depth = 0
         self._process = os.getpid()
         self.in_transaction = in_transaction
         self.phase = Phase.READING
@@ -149,8 +153,12 @@ class SqlStorage:
         if not self.in_transaction:
             yield
             return
-        with self.inside(Savepoint(self._executor)):
-            yield
+        self._depth += 1
+        try:
+            with self.inside(Savepoint(self._executor, f"orderkit_command_{self._depth}")):
+                yield
+        finally:
+            self._depth -= 1
 
     @contextmanager
     def inside(self, transaction: Bracket) -> Generator[None]:
@@ -160,8 +168,8 @@ class SqlStorage:
         try:
             yield
             self._end(transaction)
-        except BaseException:
-            self._undo(transaction)
+        except BaseException as error:
+            self._undo(transaction, error)
             raise
 
     def _end(self, transaction: Bracket) -> None:
@@ -195,8 +203,8 @@ class SqlStorage:
                     bracket.keep()
                 else:
                     bracket.undo()
-            except BaseException:
-                self._undo(bracket)
+            except BaseException as error:
+                self._undo(bracket, error)
                 raise
         return result
 
@@ -236,11 +244,16 @@ class SqlStorage:
             self.damaged = True
             return False
 
-    def _undo(self, bracket: Bracket) -> None:
+    def _undo(self, bracket: Bracket, error: BaseException) -> None:
         """Undo as far as can be; a connection on which that fails is not used again."""
         if self.is_foreign:
             return
         was_damaged, self.damaged = self.damaged, True
-        with suppress(Exception):  # the error that led here is the one to tell
+        try:
             bracket.undo()
-            self.damaged, self.aborted = was_damaged, False
+        except Exception:  # noqa: BLE001 - the error that led here is the one to tell
+            if isinstance(bracket, Savepoint):
+                self._spoil()
+                error.add_note("The database ended the surrounding transaction, too: repeat it from its beginning.")
+            return
+        self.damaged, self.aborted = was_damaged, False

@@ -4,9 +4,9 @@ Every table carries the prefix `orderkit_`. The columns are the fields of the ro
 PostgreSQL the outbox and the events also get `xid` and `seq`, by which a relay or a projection reads
 them without missing a row: the order of sequence values is not the order of commits.
 
-Texts are compared by code point on every database (collation `C` on PostgreSQL), so that lists and
-cursors are the same everywhere. Times are kept with microseconds and in UTC; SQLite keeps them as text of
-fixed width, which sorts by time.
+Texts are compared by code point on every database (collation `C` on PostgreSQL, a binary one that does not
+pad on MariaDB), so that lists and cursors are the same everywhere. Times are kept with microseconds and in
+UTC; SQLite keeps them as text of fixed width, which sorts by time, MariaDB as `DATETIME(6)`, which knows no zone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.mysql import DATETIME
+from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateColumn
@@ -69,24 +71,72 @@ def _create_column(element: CreateColumn, compiler: DDLCompiler, **options: Any)
     return cast("str", compiler.visit_create_column(element, **options))  # type: ignore[no-untyped-call]  # SQLAlchemy
 
 
-_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
-_TIME = DateTime(timezone=True).with_variant(Text(), "sqlite")
+class CodePointText(UserDefinedType[str]):
+    """A text of MariaDB or MySQL, of at most so many characters, compared by code point and without padding.
+
+    Args:
+        length: How many characters; None for as many as there may be, which no index can hold.
+    """
+
+    cache_ok = True
+
+    def __init__(self, length: int | None = None) -> None:
+        self.length = length
+
+
+@compiles(CodePointText)
+def _code_point_text(kind: CodePointText, compiler: GenericTypeCompiler, **_options: Any) -> str:
+    """Return the type with the collation that the server has: what MariaDB and MySQL have is not the same."""
+    dialect = cast("MySQLDialect", compiler.dialect)
+    collation = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
+    name = "LONGTEXT" if kind.length is None else f"VARCHAR({kind.length})"
+    return f"{name} CHARACTER SET utf8mb4 COLLATE {collation}"
+
+
+_MARIADB = ("mysql", "mariadb")
+"""The names by which SQLAlchemy knows MariaDB and MySQL."""
+
+OPTIONS = {f"{name}_{option}": value for name in _MARIADB for option, value in (("engine", "InnoDB"), ("row_format", "DYNAMIC"))}
+"""What a table is made with on MariaDB and MySQL, whatever the server's defaults are."""
+
+
+def text_type(length: int | None = None) -> TypeEngine[str]:
+    """Return the type of a text; its length counts on MariaDB and MySQL, whose keys need one."""
+    return Text().with_variant(Text(collation="C"), "postgresql").with_variant(CodePointText(length), *_MARIADB)
+
+
+TIME = DateTime(timezone=True).with_variant(Text(), "sqlite").with_variant(DATETIME(fsp=6), *_MARIADB)
 # Not JSONB: that keeps numbers as decimals, so that 1e300 would come back as an integer of 301 digits.
-_JSON = Text().with_variant(JSON(), "postgresql")
+_JSON = Text().with_variant(JSON(), "postgresql").with_variant(CodePointText(), *_MARIADB)
 _COUNTER = BigInteger().with_variant(Integer(), "sqlite")
 _XID_NOW = text("pg_current_xact_id()")
 
 
-def _key(name: str) -> Column[str]:
-    return Column(name, _TEXT, primary_key=True)
+NAME = 255
+"""How many characters a name has at most: the longest that what comes in may have."""
+
+_TENANT, _ID, _KIND = 100, 64, 32
 
 
-def _text(name: str, *, nullable: bool = False) -> Column[str]:
-    return Column(name, _TEXT, nullable=nullable)
+def _key(name: str, length: int = NAME) -> Column[str]:
+    return Column(name, text_type(length), primary_key=True)
+
+
+def _tenant() -> Column[str]:
+    return _key("tenant", _TENANT)
+
+
+def _text(name: str, length: int = NAME, *, nullable: bool = False) -> Column[str]:
+    return Column(name, text_type(length), nullable=nullable)
+
+
+def _document(name: str) -> Column[str]:
+    """A text of any length."""
+    return Column(name, text_type(), nullable=False)
 
 
 def _time(name: str, *, nullable: bool = False) -> Column[object]:
-    return Column(name, _TIME, nullable=nullable)
+    return Column(name, TIME, nullable=nullable)
 
 
 def _number(name: str) -> Column[int]:

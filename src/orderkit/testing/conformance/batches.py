@@ -186,12 +186,17 @@ class BatchCommitChecks(StorageChecks):
 
     def test_a_transaction_takes_them_back(self, backend: Backend[OrderStorage], tenant: str) -> None:
         order = order_row(tenant)
-        with pytest.raises(Abandoned), backend.connect(transaction=True) as storage:
-            assert storage.commit_each([placing(order, claim=claim_for(order))]) == [WRITTEN]
-            with pytest.raises(OrderKitError):
-                storage.commit_each([placing(order), placing(order_row(tenant, "order_2"))])
-            assert set(storage.read_many(tenant, [order.id, "order_2"]).orders) == {order.id}
-            raise Abandoned
+
+        def abandon() -> None:
+            with backend.connect(transaction=True) as storage:
+                assert storage.commit_each([placing(order, claim=claim_for(order))]) == [WRITTEN]
+                with pytest.raises(OrderKitError):
+                    storage.commit_each([placing(order), placing(order_row(tenant, "order_2"))])
+                assert set(storage.read_many(tenant, [order.id, "order_2"]).orders) == {order.id}
+                raise Abandoned
+
+        with pytest.raises(Abandoned):
+            abandon()
         assert read(backend, order) is None
 
     def test_each_key_is_claimed_once_by_all_batches(

@@ -23,6 +23,7 @@ from orderkit.domain.commands import (
     ConfirmOrder,
     CreateDraft,
     DiscardDraft,
+    ErasePersonalData,
     ExpireOrder,
     HoldOrder,
     LineQuantity,
@@ -291,6 +292,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Order], st.SearchStrategy[OrderCommand]]
     "add_note": lambda _: st.builds(
         AddNote, note=st.builds(NoteText, text=prose()), author=st.sampled_from(("customer", "staff"))
     ),
+    "erase_personal_data": lambda _: st.builds(ErasePersonalData, reason=_NAMES_OR_NONE),
     "change_tags": _tag_changes,
     "change_metadata": _metadata_changes,
     "set_external_reference": lambda order: st.builds(

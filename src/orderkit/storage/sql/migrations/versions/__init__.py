@@ -1,0 +1,10 @@
+"""The revisions of the tables, oldest first, and the oldest one that this release works on."""
+
+from __future__ import annotations
+
+from orderkit.storage.sql.migrations.versions import revision_0001
+
+REVISIONS = (revision_0001,)
+
+NEEDS = "0001"
+"""The oldest revision whose tables this release can read and write. What a later one adds, it does without."""
