@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
 import psycopg
+import pymysql
 import pytest
 from sqlalchemy import URL, make_url
 
 from orderkit.testing.clock import ManualClock, SequentialIds
 
+MARIADB_SERVER = os.environ.get("ORDERKIT_TEST_MARIADB_URL", "mariadb://root@127.0.0.1:3306")
 POSTGRESQL_SERVER = os.environ.get("ORDERKIT_TEST_POSTGRESQL_URL", "postgresql://root@127.0.0.1:5432/postgres")
 
 
@@ -44,6 +47,36 @@ def postgresql_database() -> Iterator[URL]:
             yield server.set(database=name)
         finally:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture(scope="session")
+def mariadb_database() -> Iterator[URL]:
+    """The URL of an empty MariaDB database, for every test of this process to share."""
+    server = make_url(MARIADB_SERVER).set(drivername="mariadb")
+    name = f"orderkit_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{secrets.token_hex(6)}"
+    with closing(connected_mariadb(server)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE `{name}`")
+        try:
+            yield server.set(database=name)
+        finally:
+            cursor.execute(f"DROP DATABASE `{name}`")
+
+
+def connected_mariadb(server: URL) -> pymysql.Connection:
+    """Connect to a MariaDB or MySQL server, or leave the test because there is none."""
+    try:
+        return pymysql.connect(
+            host=server.host or "127.0.0.1",
+            port=server.port or 3306,
+            user=server.username or "root",
+            password=server.password or "",
+            database=server.database,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=3,
+        )
+    except pymysql.OperationalError:
+        absent(f"no MariaDB at {server.host}:{server.port or 3306}; ORDERKIT_TEST_MARIADB_URL names another")
 
 
 def connected(server: URL) -> psycopg.Connection:

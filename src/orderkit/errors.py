@@ -8,7 +8,9 @@ OrderKitError
 │   ├── InvalidQuery              a filter, a sort or a page size that cannot be
 │   │   └── InvalidCursor         tampered with, or from another query
 │   ├── InvalidKey                an idempotency key, tenant or id that cannot be used
+│   ├── UnreadableFile            (cli.output: a file that cannot be read or written as a whole)
 │   └── ConfigurationError        settings, URL or driver that cannot work
+│       └── NotConfirmed          (cli.output: what cannot be undone was not agreed to)
 ├── Refused                       a rule of the domain said no; the order is what it was
 ├── NotFound
 │   └── OrderNotFound

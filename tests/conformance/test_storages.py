@@ -14,10 +14,12 @@ from sqlalchemy import URL
 
 from orderkit.storage.memory import AsyncMemoryBackend, MemoryBackend, MemoryStorage
 from orderkit.storage.sql import SqlBackend, open_async_backend, open_backend
+from orderkit.storage.sql.engines import SqlOptions
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.testing.conformance import AsyncStorageConformance, Blocking, ReadRows, StorageConformance
 from orderkit.testing.conformance.samples import KINDS
 from orderkit.unit_of_work.changes import KEYS, KeyClaim, Row, Table, Value
+from tests.conftest import connected_mariadb
 
 
 class TestMemory(StorageConformance):
@@ -46,9 +48,11 @@ class TestAsyncMemory(AsyncStorageConformance):
 
 
 class SqlConformance(StorageConformance):
+    options: ClassVar[SqlOptions] = {}
+
     @pytest.fixture(scope="module")
     def backend(self, url: URL) -> Iterator[SqlBackend]:
-        backend = open_backend(url.render_as_string(hide_password=False))
+        backend = open_backend(url.render_as_string(hide_password=False), **self.options)
         backend.create_schema()
         yield backend
         backend.close()
@@ -56,9 +60,11 @@ class SqlConformance(StorageConformance):
 
 
 class AsyncSqlConformance(AsyncStorageConformance):
+    options: ClassVar[SqlOptions] = {}
+
     @pytest.fixture(scope="module")
     def backend(self, url: URL) -> Iterator[Blocking[SqlStorage]]:
-        with Blocking(open_async_backend(url.render_as_string(hide_password=False))) as backend:
+        with Blocking(open_async_backend(url.render_as_string(hide_password=False), **self.options)) as backend:
             backend.create_schema()
             yield backend
             backend.close()
@@ -96,6 +102,25 @@ class OnPostgresql:
             )
 
 
+class OnMariadb:
+    driver: ClassVar = "mariadb+pymysql"
+
+    @pytest.fixture(scope="module")
+    def url(self, mariadb_database: URL) -> URL:
+        return mariadb_database.set(drivername=self.driver)
+
+    @pytest.fixture(scope="module")
+    def rows(self, mariadb_database: URL) -> Iterator[ReadRows]:
+        with closing(connected_mariadb(mariadb_database)) as connection, connection.cursor() as cursor:
+
+            def read(table: Table, tenant: str) -> list[Row]:
+                columns = ", ".join(f"`{name}`" for name in table.columns)
+                cursor.execute(f"SELECT {columns} FROM orderkit_{table.name} WHERE tenant = %s", (tenant,))
+                return typed(table, cursor.fetchall())
+
+            yield read
+
+
 class TestSqlite(OnSqlite, SqlConformance):
     pass
 
@@ -114,6 +139,36 @@ class TestAsyncPsycopg(OnPostgresql, AsyncSqlConformance):
 
 class TestAsyncpg(OnPostgresql, AsyncSqlConformance):
     driver: ClassVar = "postgresql+asyncpg"
+
+
+class TestPymysql(OnMariadb, SqlConformance):
+    pass
+
+
+class TestAiomysql(OnMariadb, AsyncSqlConformance):
+    driver: ClassVar = "mariadb+aiomysql"
+
+
+class Grouped:
+    """Commits in groups: the contract is the same."""
+
+    options: ClassVar[SqlOptions] = {"group_commit": True}
+
+
+class TestGroupedSqlite(Grouped, TestSqlite):
+    pass
+
+
+class TestGroupedAsyncSqlite(Grouped, TestAsyncSqlite):
+    pass
+
+
+class TestGroupedPsycopg(Grouped, TestPsycopg):
+    pass
+
+
+class TestGroupedAsyncpg(Grouped, TestAsyncpg):
+    pass
 
 
 ROW_TYPES: dict[Table, type] = {KEYS: KeyClaim, **{kind.table: kind.row_type for kind in KINDS}}
@@ -136,5 +191,5 @@ def _typed(hint: object, value: Value) -> Value:
     if isinstance(value, str) and datetime in options:
         return datetime.fromisoformat(value)
     if isinstance(value, datetime):
-        return value.astimezone(UTC)
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     return bool(value) if isinstance(value, int) and bool in options else value

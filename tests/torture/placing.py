@@ -1,6 +1,6 @@
 """A process that takes orders and confirms them until it is killed, and keeps a diary of what it was told.
 
-Run as `python -m tests.torture.placing URL TENANT DIARY NAME [COUNT]`. Before each request the diary gets
+Run as `python -m tests.torture.placing URL TENANT DIARY NAME WAY [COUNT]`. Before each request the diary gets
 `asked KEY`, after it `placed KEY ORDER` or `confirmed KEY ORDER`, on the disk before the next request. What is
 asked under a key follows from the key alone, so that anybody can repeat it.
 """
@@ -12,9 +12,11 @@ import itertools
 import os
 import random
 import sys
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from orderkit import Address, AsyncOrderKit, Contact, Line, Money, OrderKit, Transaction
+from orderkit import Address, AsyncOrderKit, Contact, Line, Money, OrderKit, Settings, Transaction
 from orderkit.orders.fields import PlaceFields
 
 TASKS = 4
@@ -100,13 +102,47 @@ async def take_orders_at_once(kit: AsyncOrderKit, diary: Diary, name: str) -> No
             group.create_task(take(task))
 
 
-def main(url: str, tenant: str, diary: Path, name: str, count: int | None = None) -> None:
+def take_in_batches(kit: OrderKit, diary: Diary, name: str) -> None:
+    """Take orders without end, twenty by one commit."""
+    keys: list[str] = []
+
+    def wishes() -> Iterator[Mapping[str, object]]:
+        for number in itertools.count():
+            keys.append(f"{name}-{number}")
+            diary.note("asked", keys[-1])
+            yield {**wish(keys[-1]), "idempotency_key": keys[-1]}
+
+    for result in kit.orders.place_many(wishes(), batch_size=20):
+        diary.note("placed", keys[result.position], result.unwrap().id)
+
+
+def take_in_groups(kit: OrderKit, diary: Diary, name: str) -> None:
+    """Take orders in several threads, whose commits are written in groups."""
+    threads = [
+        threading.Thread(target=take_orders, args=(kit, diary, f"{name}-{thread}", None), daemon=True)
+        for thread in range(TASKS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def main(url: str, tenant: str, diary: Path, name: str, way: str, count: int | None = None) -> None:
+    kept = Settings(group_commit=way == "groups")
     if "+asyncpg" in url:
-        asyncio.run(take_orders_at_once(AsyncOrderKit.from_url(url).for_tenant(tenant), Diary(diary), name))
-    else:
-        with OrderKit.from_url(url) as owner:
-            take_orders(owner.for_tenant(tenant), Diary(diary), name, count)
+        owner = AsyncOrderKit.from_url(url, settings=kept)
+        asyncio.run(take_orders_at_once(owner.for_tenant(tenant), Diary(diary), name))
+        return
+    with OrderKit.from_url(url, settings=kept) as kit:
+        tenants = kit.for_tenant(tenant)
+        if way == "batches":
+            take_in_batches(tenants, Diary(diary), name)
+        elif way == "groups":
+            take_in_groups(tenants, Diary(diary), name)
+        else:
+            take_orders(tenants, Diary(diary), name, count)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], *map(int, sys.argv[5:]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], sys.argv[5], *map(int, sys.argv[6:]))

@@ -75,13 +75,13 @@ def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def takers(place: Place, tenant: str, folder: Path) -> Generator[Callable[[str], Taker]]:
+def takers(place: Place, tenant: str, folder: Path, way: str = "one by one") -> Generator[Callable[[str], Taker]]:
     """Start processes that are all gone at the end."""
     started: list[Taker] = []
 
     def begin(name: str) -> Taker:
         diary = folder / f"{name}.diary"
-        started.append(Taker(start("placing", place.address, tenant, str(diary), name), diary))
+        started.append(Taker(start("placing", place.address, tenant, str(diary), name, way), diary))
         return started[-1]
 
     try:
@@ -92,18 +92,36 @@ def takers(place: Place, tenant: str, folder: Path) -> Generator[Callable[[str],
             taker.process.wait()
 
 
-SHORT = ("sqlite", "psycopg")
-LONG = ("sqlite", "psycopg", "asyncpg")
-PROFILES = [*((shell, 2) for shell in SHORT), *(pytest.param(shell, 40, marks=pytest.mark.torture) for shell in LONG)]
+SHORT = [
+    ("sqlite", "one by one"),
+    ("sqlite", "batches"),
+    ("psycopg", "one by one"),
+    ("psycopg", "batches"),
+    ("psycopg", "groups"),
+    ("pymysql", "one by one"),
+    ("pymysql", "batches"),
+]
+LONG = [
+    *((shell, way) for shell in ("sqlite", "psycopg", "pymysql") for way in ("one by one", "batches", "groups")),
+    ("asyncpg", "one by one"),
+    ("asyncpg", "groups"),
+]
+PROFILES = [*((*run, 2) for run in SHORT), *(pytest.param(*run, 25, marks=pytest.mark.torture) for run in LONG)]
 
 
-@pytest.mark.parametrize(("place", "rounds"), PROFILES, indirect=["place"])
+@pytest.mark.parametrize(("place", "way", "rounds"), PROFILES, indirect=["place"])
 def test_killed_processes_lose_and_double_nothing(
-    place: Place, tenant: str, tmp_path: Path, rounds: int, record_property: Record, capsys: pytest.CaptureFixture[str]
+    place: Place,
+    tenant: str,
+    tmp_path: Path,
+    way: str,
+    rounds: int,
+    record_property: Record,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     prepare(place)
     for each in range(rounds):
-        with takers(place, tenant, tmp_path) as begin:
+        with takers(place, tenant, tmp_path, way) as begin:
             running = [begin(f"taker-{each}-{number}") for number in range(PROCESSES)]
             for taker in running:
                 taker.await_orders(1)
@@ -114,7 +132,7 @@ def test_killed_processes_lose_and_double_nothing(
     record_property("figures", figures)
     with capsys.disabled():
         if rounds > 2:
-            print(f"\n{place.shell}: {figures}")  # noqa: T201 - the long profile tells what it has done
+            print(f"\n{place.shell}, {way}: {figures}")  # noqa: T201 - the long profile tells what it has done
 
 
 def prepare(place: Place) -> None:
@@ -163,7 +181,9 @@ def test_four_processes_write_one_new_file(
     """Nobody has made the tables; nobody is told that the file is busy; nobody's order is lost."""
     started = time.monotonic()
     diaries = [tmp_path / f"writer-{number}.diary" for number in range(4)]
-    writers = [start("placing", place.address, tenant, str(path), path.stem, str(count)) for path in diaries]
+    writers = [
+        start("placing", place.address, tenant, str(path), path.stem, "one by one", str(count)) for path in diaries
+    ]
     assert [writer.wait() for writer in writers] == [0] * 4
     record_property("seconds", time.monotonic() - started)
     read = Diaries.read(tmp_path)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from orderkit.cli import customers, db, doctor, exporting, importing, orders, sweep
 from orderkit.cli.options import USAGE_ERROR
-from orderkit.cli.orders import orders
 from orderkit.cli.output import ExitCode, Output, secrets_of
 
 if TYPE_CHECKING:
@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 class Application(TyperGroup):
     """The group of all commands. What somebody mistyped may hold a password, and is told without it."""
 
-    # The signature is that of Typer, whose own types are `Any`.
-    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **options: Any) -> object:
+    # The signature is Typer's.
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command and leave with its exit code."""
         words = sys.argv[1:] if args is None else list(args)
         try:
-            code = super().main(words, standalone_mode=False, **options)
+            code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
         except USAGE_ERROR as error:
             code = _mistaken(error, words)
         except typer.Abort:
@@ -73,4 +81,10 @@ def root(
     """Look after orders from a shell: find them, bring them in, keep the database well."""
 
 
-app.add_typer(orders, name="orders")
+orders.orders.add_typer(importing.commands)
+orders.orders.add_typer(exporting.commands)
+app.add_typer(orders.orders, name="orders")
+app.add_typer(db.db, name="db")
+app.add_typer(customers.customers, name="customers")
+app.add_typer(sweep.commands)
+app.add_typer(doctor.commands)

@@ -40,6 +40,7 @@ def _time_option(name: str, help_text: str) -> Any:
 
 
 def order_filter(
+    *,
     status: Annotated[list[OrderStatus] | None, _option("--status", "One of these states.")] = None,
     substate: Annotated[str | None, _option("--substate", "The application's own state.")] = None,
     held: Annotated[bool | None, _option("--held/--not-held", "Whether a hold stands.")] = None,
@@ -53,9 +54,7 @@ def order_filter(
     tag: Annotated[list[str] | None, _option("--tag", "Has all of these tags.")] = None,
     metadata: Annotated[
         list[str] | None,
-        _option(
-            "--metadata", "Has these values under these names at the top level of its metadata.", "NAME=VALUE"
-        ),
+        _option("--metadata", "Has these values under these names at the top level of its metadata.", "NAME=VALUE"),
     ] = None,
     placed_from: Annotated[datetime | None, _time_option("--placed-from", "Placed at or after.")] = None,
     placed_until: Annotated[datetime | None, _time_option("--placed-until", "Placed before.")] = None,

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Final, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Final, Literal, cast, get_type_hints
 
 import attrs
 import typer
@@ -18,6 +18,7 @@ from orderkit.errors import ConfigurationError, OrderKitError
 if TYPE_CHECKING:
     from orderkit.kit.front import OrderKit
     from orderkit.kit.settings import Settings
+    from orderkit.storage.sql import SqlBackend
 
 _PANEL: Final = "Common options"
 
@@ -124,6 +125,27 @@ class Invocation:
         with OrderKit.from_url(url, settings=settings) as kit:
             yield kit.for_tenant(self.tenant)
 
+    @contextmanager
+    def backend(self) -> Generator[SqlBackend]:
+        """Open the database itself, for what looks after its tables; a SQLite file is made if it is not there.
+
+        Raises:
+            ConfigurationError: The URL cannot be used.
+        """
+        from orderkit.kit.engines import open_from
+        from orderkit.storage.sql import open_backend
+
+        if self.url.startswith("memory:"):
+            raise ConfigurationError(_IN_MEMORY)
+        settings = self.settings().model_copy(update={"group_commit": False})
+        backend = cast("SqlBackend", open_from(open_backend, self.url, {"settings": settings}))
+        try:
+            yield backend
+        finally:
+            backend.close()
+
+
+_IN_MEMORY: Final = "What is kept in memory ends with the command; nothing was read. Give --url."
 
 _SYNCHRONOUS: Final = {
     "postgresql": "postgresql+psycopg",
@@ -154,12 +176,12 @@ def existing(url: str) -> None:
 
     scheme, _, rest = url.partition("://")
     if scheme == "memory":
-        raise ConfigurationError("What is kept in memory ends with the command; nothing was read. Give --url.")
+        raise ConfigurationError(_IN_MEMORY)
     if not scheme.startswith("sqlite"):
         return
     path = rest.partition("?")[0].removeprefix("/")
     if path in {"", ":memory:"}:
-        raise ConfigurationError("What is kept in memory ends with the command; nothing was read. Give --url.")
+        raise ConfigurationError(_IN_MEMORY)
     if not path.startswith("file:") and not Path(path).is_file():
         raise ConfigurationError(
             f"There is no database file {path!r}; nothing was made. Check --url, or make it by `orderkit db upgrade`."
@@ -167,6 +189,7 @@ def existing(url: str) -> None:
 
 
 def _common(
+    *,
     url: Url = None,
     schema: Schema = None,
     tenant: Tenant = "default",
@@ -183,9 +206,9 @@ def _common(
 Command = Callable[..., "int | None"]
 
 
-def command(app: typer.Typer, name: str, *, examples: str, takes: Callable[..., object] | None = None) -> Callable[
-    [Command], Command
-]:
+def command(
+    app: typer.Typer, name: str, *, examples: str, takes: Callable[..., object] | None = None
+) -> Callable[[Command], Command]:
     """Make a function a command of an application.
 
     The function takes the run first, then what `takes` returns if it is given, and then what is the command's own,
@@ -267,7 +290,8 @@ def _guarded(output: Output, work: Callable[[], int | None]) -> int:
         return ExitCode.PIPE_CLOSED
     except typer.Exit:
         raise
-    except Exception as error:  # noqa: BLE001 - a traceback is nothing for the person on call
+    except Exception as error:
+        # A traceback is nothing for the person on call.
         if isinstance(error, USAGE_ERROR):
             raise
         output.unexpected(error)

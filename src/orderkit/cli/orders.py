@@ -139,9 +139,7 @@ def _permission(permission: Permission) -> Mapping[str, object]:
     return {"allowed": bool(permission), "reasons": reasons}
 
 
-def _show_order(
-    console: Console, order: Order, explanation: Explanation, allowed: Mapping[str, Permission]
-) -> None:
+def _show_order(console: Console, order: Order, explanation: Explanation, allowed: Mapping[str, Permission]) -> None:
     from rich.text import Text
 
     console.print(facts(dict(_header(order))))
@@ -152,10 +150,19 @@ def _show_order(
     if order.totals.cancelled:
         console.print(Text(f"cancelled {order.cancelled_total}, so that it costs {order.current_total} now"))
     console.print()
+    _show_allowed(console, allowed)
+
+
+def _show_allowed(console: Console, allowed: Mapping[str, Permission]) -> None:
+    """Show what can be done now, and why the rest cannot: most of it because of the state the order is in."""
+    from orderkit.domain.rules import IllegalTransition
+
+    reasons = [(kind, refusal) for kind, permission in allowed.items() for refusal in permission.refusals]
+    elsewhere = [kind for kind, refusal in reasons if isinstance(refusal, IllegalTransition)]
+    others = {kind: refusal.message for kind, refusal in reasons if kind not in elsewhere}
     possible = [kind for kind, permission in allowed.items() if permission]
-    console.print(facts({"possible": ", ".join(possible) or "nothing"}))
-    reasons = [(kind, refusal.message) for kind, one in allowed.items() for refusal in one.refusals]
-    console.print(table(("not possible", "because"), reasons))
+    told = {"possible now": ", ".join(possible) or None, "in other states": ", ".join(elsewhere) or None, **others}
+    console.print(facts(told))
 
 
 _LINE = ("sku", "description", "quantity", "cancelled", "unit price", "discount", "tax", "total")

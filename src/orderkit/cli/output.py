@@ -10,14 +10,14 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 from urllib.parse import unquote, urlsplit
 
-from orderkit.errors import ConfigurationError, InvalidCommand, OrderKitError
+from orderkit.errors import ConfigurationError, InvalidCommand, InvalidInput, OrderKitError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,13 +115,15 @@ class Output:
             show: Shows it to people; called unless JSON is wanted.
         """
         if self.as_json:
-            self._write(value)
+            self.document(value)
         else:
             show(self.err if self.streaming else self.out)
 
-    def record(self, line: bytes) -> None:
-        """Write one line of a stream to stdout."""
-        sys.stdout.buffer.write(line + b"\n")
+    def document(self, value: object) -> None:
+        """Write a JSON document as it is, whoever reads it; it goes to stderr where stdout has a stream."""
+        stream = sys.stderr if self.streaming else sys.stdout
+        stream.write(f"{to_json(value)}\n")
+        stream.flush()
 
     def say(self, message: str) -> None:
         """Tell people something; programs do not get to see it."""
@@ -155,9 +157,9 @@ class Output:
         """Tell what went wrong, by its code and message."""
         if self.as_json:
             told = {"code": code, "message": masked(message, self._secrets)}
-            self._write({"error": told if fields is None else {**told, "fields": fields}})
+            self.document({"error": told if fields is None else {**told, "fields": fields}})
         else:
-            self.say(f"{message} [{code}]")
+            self.say(with_code(message, code))
 
     def unexpected(self, error: Exception) -> None:
         """Tell of an error that nobody thought of; what it says may hold anything, so only its kind is told."""
@@ -170,15 +172,11 @@ class Output:
         if self._debug:
             sys.stderr.write(masked("".join(traceback.format_exception(error)), self._secrets))
 
-    def _write(self, value: object) -> None:
-        stream = sys.stderr if self.streaming else sys.stdout
-        text = to_json(value)
-        stream.write(f"{masked(text, self._secrets) if self._is_secret_in(text) else text}\n")
-        stream.flush()
 
-    def _is_secret_in(self, text: str) -> bool:
-        """Tell whether a document holds the password: documents of orders are not searched for what looks like one."""
-        return any(len(secret) >= _SHORTEST_SECRET and secret in text for secret in self._secrets)
+class UnreadableFile(InvalidInput):
+    """A file, or what comes through a pipe, cannot be read or written as a whole. What was done before it is kept."""
+
+    code = "unreadable_file"
 
 
 class NotConfirmed(ConfigurationError):
@@ -187,12 +185,39 @@ class NotConfirmed(ConfigurationError):
     code = "not_confirmed"
 
 
+@contextmanager
+def private_file(path: str) -> Generator[BinaryIO]:
+    """Open a file that only its owner may read: there are names and addresses in it.
+
+    Raises:
+        UnreadableFile: It cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        raise UnreadableFile(f"{path!r} cannot be written: {error.strerror}. Nothing was done.") from None
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+
+
+def with_code(message: str, code: str) -> str:
+    """Return a message with its code, which that of a single field error ends with already."""
+    return message if message.endswith(f"[{code}]") else f"{message} [{code}]"
+
+
 def to_json(value: object, *, indent: int = 2) -> str:
     """Return a value as JSON text."""
     import msgspec
 
     encoded = msgspec.json.encode(value, enc_hook=_plain)
     return msgspec.json.format(encoded, indent=indent).decode()
+
+
+def to_line(value: object) -> bytes:
+    """Return a value as one line of JSON, its mappings sorted."""
+    import msgspec
+
+    return msgspec.json.encode(value, enc_hook=_plain, order="sorted") + b"\n"
 
 
 def _plain(value: object) -> object:

@@ -343,6 +343,7 @@ class SetExternalReference(OrderCommand):
 Command = Annotated[
     CreateDraft
     | PlaceOrder
+    | ImportOrder
     | PlaceDraft
     | DiscardDraft
     | AddLine

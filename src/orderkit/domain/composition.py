@@ -74,12 +74,12 @@ def compose(
     items = [
         Priceable(line.id, line.unit_price, exponent, line.units, line.precision, line.tax_rates) for line in lines
     ]
-    items.extend(Priceable.charge(charge.id, charge.gross, charge.tax_rates) for charge in charges)
+    items += [Priceable.charge(charge.id, charge.gross, charge.tax_rates) for charge in charges]
     priced = price(items, discounts, rules)
     count = len(lines)
     return Composition(
-        tuple(line.priced(item) for line, item in zip(lines, priced.items[:count], strict=True)),
-        tuple(charge.priced(item) for charge, item in zip(charges, priced.items[count:], strict=True)),
+        tuple([line.priced(item) for line, item in zip(lines, priced.items[:count], strict=True)]),
+        tuple([charge.priced(item) for charge, item in zip(charges, priced.items[count:], strict=True)]),
         discounts,
         priced.adjustments,
         priced.taxes,
@@ -105,9 +105,9 @@ def currency_of(
         InvalidCommand: There is none.
     """
     found = [] if declared is None else [declared]
-    found.extend(line.unit_price.currency for line in lines)
-    found.extend(charge.amount.currency for charge in charges)
-    found.extend(discount.amount.currency for discount in discounts if discount.amount is not None)
+    found += [line.unit_price.currency for line in lines]
+    found += [charge.amount.currency for charge in charges]
+    found += [discount.amount.currency for discount in discounts if discount.amount is not None]
     if not found:
         missing = FieldError("currency", "currency_missing", "an order without a price needs its currency")
         raise InvalidCommand("the order", (missing,))
@@ -120,7 +120,7 @@ def currency_of(
 def _check_ids(lines: Sequence[OrderLine], charges: Sequence[OrderCharge], discounts: Sequence[OrderDiscount]) -> None:
     """Refuse ids that stand twice and discounts on what is not there, so that every allocation has one target."""
     ids = [line.id for line in lines]
-    ids.extend(charge.id for charge in charges)
+    ids += [charge.id for charge in charges]
     known = set(ids)
     errors = []
     if len(known) != len(ids):

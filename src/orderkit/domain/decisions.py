@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from orderkit.domain.events import Event
 from orderkit.domain.evolution import replay
 from orderkit.domain.importing import import_order
 from orderkit.domain.order import Order
-from orderkit.domain.rules import IllegalTransition, Rule, Situation
+from orderkit.domain.rules import IllegalTransition, Rule, Situation, no_number
 from orderkit.errors import Refused
 
 # A rule is invariant in its command; the registry finds it by exactly that type.
@@ -25,7 +25,14 @@ RULES: Mapping[type[OrderCommand], Rule[Any]] = {
 """Every command that acts on an order that exists, with its rule: the one list everything is derived from."""
 
 
-def decide(order: Order | None, command: OrderCommand, *, now: datetime, ids: IdSource) -> tuple[Event, ...]:
+def decide(
+    order: Order | None,
+    command: OrderCommand,
+    *,
+    now: datetime,
+    ids: IdSource,
+    number: Callable[[], str | None] = no_number,
+) -> tuple[Event, ...]:
     """Return the events that follow from a command. Pure: nothing is changed.
 
     Args:
@@ -33,6 +40,8 @@ def decide(order: Order | None, command: OrderCommand, *, now: datetime, ids: Id
         command: What is asked of it.
         now: The current time, aware and in UTC.
         ids: Where new ids come from.
+        number: Assigns a number to an order that is placed without one of its own. It is asked last: a refused
+            command takes no number, which would leave a gap.
 
     Raises:
         Refused: A rule speaks against it.
@@ -42,15 +51,15 @@ def decide(order: Order | None, command: OrderCommand, *, now: datetime, ids: Id
         if order is not None:
             raise IllegalTransition(command.kind, order.status, frozenset())
         if isinstance(command, ImportOrder):
-            return import_order(command, Situation(now, ids))
-        return drafting.create(command, Situation(now, ids))
+            return import_order(command, Situation(now, ids, number))
+        return drafting.create(command, Situation(now, ids, number))
     if order is None:
         raise ValueError(f"{type(command).__name__} acts on an order that exists")
     rule = RULES[type(command)]
     now = _time_of(order, now)
     for refusal in rule.refusals(order, now):
         raise refusal
-    decided: tuple[Event, ...] = rule.decide(order, command, Situation(now, ids))
+    decided: tuple[Event, ...] = rule.decide(order, command, Situation(now, ids, number))
     return decided
 
 

@@ -70,28 +70,27 @@ class UnknownItem(Refused):
 def create(command: CreateDraft | PlaceOrder, situation: Situation) -> tuple[Event, ...]:
     """Decide what follows from a command that makes a new order."""
     if isinstance(command, CreateDraft):
-        return (DraftCreated(situation.now, new_order(command, situation, DRAFT, None, None)),)
+        return (DraftCreated(situation.now, new_order(command, situation, DRAFT, None)),)
     status = OrderStatus.OPEN if command.confirmed else OrderStatus.PENDING
     placed_at = command.placed_at or situation.now
-    return (OrderPlaced(situation.now, new_order(command, situation, status, command.number, placed_at)),)
+    return (OrderPlaced(situation.now, new_order(command, situation, status, placed_at)),)
 
 
 def new_order(
     command: CreateDraft | PlaceOrder | ImportOrder,
     situation: Situation,
     status: OrderStatus,
-    number: str | None,
     placed_at: datetime | None,
 ) -> Order:
     """Return the order that a command makes."""
-    now, ids = situation.now, situation.ids
+    now, ids, rules = situation.now, situation.ids, command.rules
     _check_times(now, command.expires_at, placed_at)
     currency = currency_of(command.lines, command.charges, command.discounts, command.currency)
     made_of = compose(
-        tuple(new_line(line, line.id or ids.new("line")) for line in command.lines),
-        tuple(new_charge(charge, charge.id or ids.new("charge")) for charge in command.charges),
-        tuple(new_discount(discount, discount.id or ids.new("discount")) for discount in command.discounts),
-        command.rules,
+        tuple([new_line(line, line.id or ids.new("line")) for line in command.lines]),
+        tuple([new_charge(charge, charge.id or ids.new("charge")) for charge in command.charges]),
+        tuple([new_discount(discount, discount.id or ids.new("discount")) for discount in command.discounts]),
+        rules,
         currency,
     )
     return Order(
@@ -102,12 +101,12 @@ def new_order(
         created_at=now,
         updated_at=now,
         **made_of.fields(),
-        rules=command.rules,
-        number=number,
+        rules=rules,
+        number=None if isinstance(command, CreateDraft) else command.number or situation.number(),
         customer=command.customer,
         placed_at=placed_at,
         expires_at=command.expires_at,
-        tags=tuple(sorted(set(command.tags))),
+        tags=command.tags,
         personal={slot: ids.new("personal") for slot in command.personal()},
         external_references=command.external_references,
         metadata=command.metadata,
@@ -134,7 +133,7 @@ def _place_draft(order: Order, command: PlaceDraft, situation: Situation) -> tup
         version=order.version + 1,
         status=OrderStatus.OPEN if command.confirmed else OrderStatus.PENDING,
         substate=None,
-        number=command.number,
+        number=command.number or situation.number(),
         placed_at=situation.now,
         updated_at=situation.now,
         expires_at=expires_at,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+import attrs
+
 from orderkit.domain.commands import ImportOrder
 from orderkit.domain.drafting import CLOCK_TOLERANCE, new_order
 from orderkit.domain.events import Event, OrderCancelled, OrderCompleted, OrderExpired, OrderPlaced
@@ -25,8 +27,8 @@ def import_order(command: ImportOrder, situation: Situation) -> tuple[Event, ...
     """
     _check_times(command, situation.now)
     first = _FIRST.get(command.status, OrderStatus.OPEN)
-    then = Situation(command.placed_at, situation.ids)
-    order = new_order(command, then, first, command.number, command.placed_at)
+    then = attrs.evolve(situation, now=command.placed_at)
+    order = new_order(command, then, first, command.placed_at)
     return (OrderPlaced(command.placed_at, order), *_closing(command, order))
 
 

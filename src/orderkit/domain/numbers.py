@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from base64 import b32encode
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import attrs
 
-_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
-"""From base 32 (RFC 4648) to Crockford's: no I, L, O or U to be misread or to form words with."""
+_CROCKFORD = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 8
+"""The character of each byte, in Crockford's base 32: no I, L, O or U to be misread or to form words with."""
 
 
 class OrderNumbers(Protocol):
@@ -45,9 +44,8 @@ class RandomNumbers:
 
     def assign(self, tenant: str, count: Callable[[], int]) -> str:
         """Return a random number."""
-        characters = b32encode(secrets.token_bytes(20)).translate(_CROCKFORD)[: self.length].decode()
-        groups = (characters[start : start + 4] for start in range(0, self.length, 4))
-        return self.prefix + "-".join(groups)
+        characters = secrets.token_bytes(self.length).translate(_CROCKFORD).decode()
+        return self.prefix + "-".join([characters[start : start + 4] for start in range(0, self.length, 4)])
 
 
 @attrs.frozen

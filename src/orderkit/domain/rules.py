@@ -43,12 +43,23 @@ Guard = Callable[[Order, datetime], Refused | None]
 """Look at an order at a time and return what speaks against the command, if anything."""
 
 
+def no_number() -> None:
+    """Assign no number."""
+
+
 @attrs.frozen
 class Situation:
-    """What a decision may know besides the order and the command: the time, and where ids come from."""
+    """What a decision may know besides the order and the command.
+
+    Attributes:
+        now: The time.
+        ids: Where ids come from.
+        number: Assigns a number to an order that is placed, once nothing speaks against it any more.
+    """
 
     now: datetime
     ids: IdSource
+    number: Callable[[], str | None] = no_number
 
 
 @attrs.frozen

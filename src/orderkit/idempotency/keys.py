@@ -6,14 +6,17 @@ use with the same payload is answered from there, and with another payload it is
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 import attrs
 import msgspec
 
+from orderkit.domain.inputs import Input
 from orderkit.domain.order import Order
 from orderkit.errors import IdempotencyMismatch, InvalidKey
 from orderkit.unit_of_work.changes import KeyClaim, KeyReference
@@ -24,7 +27,23 @@ DEFAULT_RETENTION: Final = timedelta(hours=72)
 MAX_KEY_LENGTH: Final = 255
 
 _key_pattern = re.compile(r"[\x20-\x7E]{1,255}")
-_canonical = msgspec.json.Encoder(order="sorted", decimal_format="string").encode
+
+
+@functools.cache
+def _defaults(kind: type[Input]) -> Mapping[str, object]:
+    return {name: field.get_default(call_default_factory=True) for name, field in kind.model_fields.items()}
+
+
+def _given(value: object) -> Mapping[str, object]:
+    """Return the declared fields of an input: those that were given, so that a new default changes no hash."""
+    if not isinstance(value, Input):
+        raise TypeError(f"{type(value).__name__} is no part of a request")
+    defaults = _defaults(type(value))
+    fields = ((name, getattr(value, name)) for name in value.model_fields_set)
+    return {name: field for name, field in fields if field != defaults[name]}
+
+
+_canonical = msgspec.json.Encoder(order="sorted", decimal_format="string", enc_hook=_given).encode
 
 
 @attrs.frozen
@@ -69,7 +88,7 @@ def keyed_request(
         tenant: Whose key, as the application has authenticated it; never taken from a client's payload.
         operation: What is asked; the same key may be used once per operation.
         key: 1 to 255 printable ASCII characters.
-        payload: The declared fields of the request, as plain data.
+        payload: The request: inputs, or plain data.
         retention: How long the result is kept.
 
     Raises:

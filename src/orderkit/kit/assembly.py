@@ -80,6 +80,7 @@ class Assembly:
         create_tables: Create missing tables when they are first missed.
         schema: The schema of the tables; None for the database's own choice.
         busy_timeout: Seconds a writer of a SQLite file waits for others.
+        group_commit: Whether commits that come at the same time share one.
     """
 
     surroundings: Surroundings
@@ -88,6 +89,7 @@ class Assembly:
     create_tables: bool
     schema: str | None
     busy_timeout: float
+    group_commit: bool
 
     def for_tenant(self, tenant: str) -> Assembly:
         """Return the same, bound to a tenant.
@@ -145,4 +147,6 @@ def assemble(url: str, options: KitOptions) -> Assembly:
     if create is None:
         create = url.startswith("sqlite")
     cursors = Cursors(hashlib.sha256(b"orderkit cursors\0" + secret.encode()).digest())
-    return Assembly(surroundings, policy, cursors, create, settings.table_schema, settings.lock_timeout)
+    return Assembly(
+        surroundings, policy, cursors, create, settings.table_schema, settings.lock_timeout, settings.group_commit
+    )

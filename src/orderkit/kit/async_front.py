@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 # Everything else is imported where it is used: the name alone is light to import, the first kit loads the rest.
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from orderkit.domain.order import Order
     from orderkit.kit.assembly import Assembly, Binding, KitChoices, KitOptions
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from orderkit.kit.runners import AsyncRunner, KitUnit
     from orderkit.kit.settings import Settings
     from orderkit.orders.ports import OrderStorage
-    from orderkit.unit_of_work.storage import AsyncBackend
+    from orderkit.storage.sql.joining import AsyncJoinable
+    from orderkit.unit_of_work.storage import AsyncBackend, PoolFigures
     from orderkit.worker import Progress
 
 T = TypeVar("T")
@@ -114,7 +115,13 @@ class AsyncOrderKit:
         from orderkit.storage.sql import AsyncSqlBackend
 
         assembly = assemble(engine.url.render_as_string(hide_password=False), options)
-        return cls(AsyncSqlBackend(engine, schema=assembly.schema, busy_timeout=assembly.busy_timeout), assembly)
+        backend = AsyncSqlBackend(
+            engine,
+            schema=assembly.schema,
+            busy_timeout=assembly.busy_timeout,
+            group_commit=assembly.group_commit,
+        )
+        return cls(backend, assembly)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitChoices]) -> Self:
@@ -169,19 +176,24 @@ class AsyncOrderKit:
         async with self._backend.connect(transaction=True) as call:
             yield AsyncTransaction(AsyncJoinedRunner(call, self._assembly.surroundings), self._assembly)
 
-    def within(self, session: AsyncSession | AsyncConnection) -> AsyncTransaction:
-        """Join the application's own SQLAlchemy transaction: theirs to commit and to roll back.
+    def within(self, theirs: AsyncJoinable) -> AsyncTransaction:
+        """Join the application's own transaction: theirs to commit and to roll back.
 
-        Their session is flushed before each command, and a savepoint surrounds each write, so that a
-        refusal or a conflict leaves their transaction usable. Nothing is retried.
+        A savepoint surrounds each command, so that a refusal or a conflict leaves their transaction usable.
+        Nothing is retried. A session is flushed before each command.
+
+        Args:
+            theirs: An `AsyncSession` or `AsyncConnection` of SQLAlchemy, or an `AsyncConnection` of psycopg 3.
+
+        Raises:
+            ConfigurationError: It is something else. Each command raises it too, where there is no transaction
+                to join.
         """
         from orderkit.kit.runners import AsyncJoinedRunner
         from orderkit.storage.sql import async_join
 
-        return AsyncTransaction(
-            AsyncJoinedRunner(async_join(session, schema=self._assembly.schema), self._assembly.surroundings),
-            self._assembly,
-        )
+        joined = async_join(theirs, schema=self._assembly.schema)
+        return AsyncTransaction(AsyncJoinedRunner(joined, self._assembly.surroundings), self._assembly)
 
     async def sweep(self) -> dict[str, Progress]:
         """Run each step of background work once, and return what each did."""
@@ -193,6 +205,12 @@ class AsyncOrderKit:
     async def create_schema(self) -> None:
         """Create the tables and indexes that are not there yet."""
         await self._backend.create_schema()
+
+    def pool(self) -> PoolFigures | None:
+        """Return how many connections are open, idle and in use; None where orders are kept without a pool."""
+        from orderkit.unit_of_work.storage import Pooled
+
+        return self._backend.pool() if isinstance(self._backend, Pooled) else None
 
     async def close(self) -> None:
         """Release every connection. Closing twice is harmless."""

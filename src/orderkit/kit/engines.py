@@ -24,5 +24,7 @@ def open_from(opener: Callable[..., BackendT], url: str, options: KitOptions) ->
         statement_timeout=settings.statement_timeout,
         busy_timeout=settings.lock_timeout,
         sqlite_synchronous="full" if settings.durable else "normal",
+        group_commit=settings.group_commit,
+        pooler=settings.pooler,
         schema=settings.table_schema,
     )

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 # Everything else is imported where it is used: the name alone is light to import, the first kit loads the rest.
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-    from sqlalchemy.orm import Session
+    from sqlalchemy import Engine
 
     from orderkit.domain.order import Order
     from orderkit.kit.assembly import Assembly, Binding, KitChoices, KitOptions
     from orderkit.kit.runners import KitUnit, Runner
     from orderkit.kit.settings import Settings
     from orderkit.orders.ports import OrderStorage
-    from orderkit.unit_of_work.storage import Backend
+    from orderkit.storage.sql.joining import Joinable
+    from orderkit.unit_of_work.storage import Backend, PoolFigures
     from orderkit.worker import Progress
 
 T = TypeVar("T")
@@ -117,10 +117,11 @@ class OrderKit:
             ConfigurationError: The engine's database or driver is not one the kit works with.
         """
         from orderkit.kit.assembly import assemble
-        from orderkit.storage.sql import SqlBackend
+        from orderkit.storage.sql import SqlBackend, grouped
 
         assembly = assemble(engine.url.render_as_string(hide_password=False), options)
-        return cls(SqlBackend(engine, schema=assembly.schema, busy_timeout=assembly.busy_timeout), assembly)
+        backend = SqlBackend(engine, schema=assembly.schema, busy_timeout=assembly.busy_timeout)
+        return cls(grouped(backend, assembly.group_commit), assembly)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **options: Unpack[KitChoices]) -> Self:
@@ -173,19 +174,25 @@ class OrderKit:
         with self._backend.connect(transaction=True) as storage:
             yield Transaction(JoinedRunner(lambda: storage, self._assembly.surroundings), self._assembly)
 
-    def within(self, session: Session | Connection) -> Transaction:
-        """Join the application's own SQLAlchemy transaction: theirs to commit and to roll back.
+    def within(self, theirs: Joinable) -> Transaction:
+        """Join the application's own transaction: theirs to commit and to roll back.
 
-        Their session is flushed before each command, and a savepoint surrounds each write, so that a
-        refusal or a conflict leaves their transaction usable. Nothing is retried.
+        A savepoint surrounds each command, so that a refusal or a conflict leaves their transaction usable.
+        Nothing is retried. A session is flushed before each command.
+
+        Args:
+            theirs: A `Session` or `Connection` of SQLAlchemy, a connection of psycopg 3, sqlite3 or PyMySQL, or
+                Django's `connection`.
+
+        Raises:
+            ConfigurationError: It is something else. Each command raises it too, where there is no transaction
+                to join.
         """
         from orderkit.kit.runners import JoinedRunner
         from orderkit.storage.sql import join
 
-        return Transaction(
-            JoinedRunner(lambda: join(session, schema=self._assembly.schema), self._assembly.surroundings),
-            self._assembly,
-        )
+        joined = join(theirs, schema=self._assembly.schema)
+        return Transaction(JoinedRunner(joined, self._assembly.surroundings), self._assembly)
 
     def sweep(self) -> dict[str, Progress]:
         """Run each step of background work once, and return what each did."""
@@ -197,6 +204,12 @@ class OrderKit:
     def create_schema(self) -> None:
         """Create the tables and indexes that are not there yet."""
         self._backend.create_schema()
+
+    def pool(self) -> PoolFigures | None:
+        """Return how many connections are open, idle and in use; None where orders are kept without a pool."""
+        from orderkit.unit_of_work.storage import Pooled
+
+        return self._backend.pool() if isinstance(self._backend, Pooled) else None
 
     def close(self) -> None:
         """Release every connection. Closing twice is harmless."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orderkit.errors import ConfigurationError
+from orderkit.storage.options import DEFAULTS, Pooler
 
 
 class Profile(StrEnum):
-    """What the kit is used for.
+    """What the kit is used for: where orders are kept, and how large the pool is, where nothing is said.
 
-    `dev` keeps orders in a SQLite file of the working directory, `test` keeps them in memory, `prod` has
-    no default for the database.
+    `dev` keeps orders in a SQLite file of the working directory, `test` keeps them in memory, `prod` has no default
+    for the database. `dev` and `test` leave connections to others, and say sooner that there are none.
     """
 
     DEV = "dev"
@@ -24,6 +25,13 @@ class Profile(StrEnum):
 
 
 _DEFAULT_URLS = {Profile.DEV: "sqlite:///orderkit.db", Profile.TEST: "memory://"}
+
+_POOLS: dict[str, dict[str, object]] = {
+    Profile.DEV: {"pool_size": 2, "max_overflow": 8},
+    Profile.TEST: {"pool_size": 1, "max_overflow": 9, "pool_timeout": 5.0, "connect_timeout": 3.0},
+}
+"""What differs from the defaults: a server on a developer's machine, or that of the tests, has few connections and
+many who want one: programs that are started again at each change, and tests side by side."""
 
 
 class Settings(BaseSettings):
@@ -51,15 +59,32 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(default=None, description="Where orders are kept.")
     table_schema: str | None = Field(default=None, description="The schema of the tables, where the database has any.")
     create_tables: bool | None = Field(default=None, description="Create missing tables on first use; SQLite does.")
-    pool_size: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="Connections kept open.")
-    max_overflow: Annotated[int, Field(ge=0, le=1000)] = Field(default=10, description="Connections beyond those.")
-    pool_timeout: Annotated[float, Field(gt=0)] = Field(default=30.0, description="Seconds to wait for a connection.")
-    connect_timeout: Annotated[float, Field(gt=0)] = Field(default=10.0, description="Seconds to wait for a server.")
-    lock_timeout: Annotated[float, Field(gt=0)] = Field(default=5.0, description="Seconds to wait for a lock.")
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=DEFAULTS.pool_size, description="Connections kept open."
+    )
+    max_overflow: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=DEFAULTS.max_overflow, description="Connections beyond those."
+    )
+    pool_timeout: Annotated[float, Field(gt=0)] = Field(
+        default=DEFAULTS.pool_timeout, description="Seconds to wait for a connection of the pool."
+    )
+    pooler: Pooler | None = Field(
+        default=DEFAULTS.pooler, description="`transaction` where PgBouncer in that mode is in front of PostgreSQL."
+    )
+    connect_timeout: Annotated[float, Field(gt=0)] = Field(
+        default=DEFAULTS.connect_timeout, description="Seconds to wait for a server."
+    )
+    lock_timeout: Annotated[float, Field(gt=0)] = Field(
+        default=DEFAULTS.lock_timeout, description="Seconds to wait for a lock."
+    )
     statement_timeout: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="Seconds a statement may take; no limit where absent."
+        default=DEFAULTS.statement_timeout, description="Seconds a statement may take; no limit where absent."
     )
     durable: bool = Field(default=True, description="Whether SQLite waits for the disk at every commit.")
+    group_commit: bool = Field(
+        default=DEFAULTS.group_commit,
+        description="Whether commits that come at the same time share one; each waits for its own.",
+    )
     max_lines: Annotated[int, Field(ge=1, le=100_000)] = Field(default=1000, description="Lines of an order.")
     idempotency_retention: Annotated[float, Field(ge=86_400, le=31_536_000)] = Field(
         default=259_200, description="Seconds the result of an idempotency key is kept: 72 hours, at least 24."
@@ -67,6 +92,12 @@ class Settings(BaseSettings):
     cursor_secret: SecretStr | None = Field(
         default=None, description="Signs page cursors; derived from the database URL where absent."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_profile(cls, given: dict[str, object]) -> dict[str, object]:
+        """Fill in what the profile says otherwise."""
+        return {**_POOLS.get(str(given.get("profile", Profile.DEV)), {}), **given}
 
     @property
     def url(self) -> str:

@@ -32,7 +32,7 @@ from orderkit.idempotency.keys import key_reference
 from orderkit.orders.gathering import Gathering
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.scripts import OrderPolicy, OrderScript, OrderUnit, create, execute
-from orderkit.unit_of_work.batches import STALE
+from orderkit.unit_of_work.batches import STALE, side_by_side
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference
 from orderkit.unit_of_work.storage import Outcome, Storage
 from orderkit.unit_of_work.unit import KeyTaken, Restart, UnitOfWork
@@ -253,14 +253,22 @@ def _foreseen(unit: OrderUnit, gathering: Gathering, task: Task) -> tuple[BulkRe
 
 
 def _written(storage: Storage, changes: Sequence[ChangeSet]) -> list[Outcome]:
-    """Write what can be written, halving a batch that fails as a whole until the one that fails it is alone."""
+    """Write what can be written; whatever builds on an earlier one of the batch waits until that is settled."""
+    expected = side_by_side(changes)
+    free = [part for part, outcome in zip(changes, expected, strict=True) if outcome.committed]
+    written = iter(_halved(storage, free))
+    return [next(written) if outcome.committed else outcome for outcome in expected]
+
+
+def _halved(storage: Storage, changes: Sequence[ChangeSet]) -> list[Outcome]:
+    """Write a batch, halving one that fails as a whole until the one that fails it is alone."""
     try:
         return storage.commit_each(changes)
     except (Conflict, StorageBusy, StorageFailed):
         if len(changes) == 1:
             return [STALE]
     middle = len(changes) // 2
-    return _written(storage, changes[:middle]) + _written(storage, changes[middle:])
+    return _halved(storage, changes[:middle]) + _halved(storage, changes[middle:])
 
 
 def alone(task: Task) -> Callable[[OrderUnit], BulkResult]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
-from orderkit.orders.ports import Found, OrderStorage, Search
-from orderkit.orders.tables import ORDERS, EventRow, OrderRow, PersonalRow
+from orderkit.orders.forwarding import ForwardingStorage
+from orderkit.orders.ports import OrderStorage
+from orderkit.orders.tables import ORDERS, OrderRow
 from orderkit.unit_of_work.batches import WRITTEN
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference
 from orderkit.unit_of_work.storage import Outcome, Reading, Readings, StoredKey
 from orderkit.unit_of_work.unit import Restart
 
 
-class Gathering:
+class Gathering(ForwardingStorage):
     """Answer from what was read at once, and keep what one command after the other commits.
 
     What cannot be foreseen restarts the script, which is then run alone: an order that a command before it
@@ -25,13 +25,21 @@ class Gathering:
         readings: The orders and keys that the commands speak of.
     """
 
-    in_transaction = True
-
     def __init__(self, storage: OrderStorage, readings: Readings) -> None:
         self._storage = storage
         self._readings = readings
         self._promised: set[str] = set()
         self._changes: ChangeSet | None = None
+
+    @property
+    def storage(self) -> OrderStorage:
+        """The storage that everything else is read from."""
+        return self._storage
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether writes become durable later only: they do, by the common commit."""
+        return True
 
     def take(self) -> ChangeSet | None:
         """Return what was committed since the last time, if anything was."""
@@ -55,38 +63,12 @@ class Gathering:
         """Return the record of a key as it was read."""
         return self._readings.keys.get(key)
 
-    def read_many(self, tenant: str, order_ids: Sequence[str], keys: Sequence[KeyReference] = ()) -> Readings:
-        """Return those orders and keys that were read."""
-        readings = [self.read(tenant, order_id).order for order_id in order_ids]
-        return Readings(
-            {order_id: order for order_id, order in zip(order_ids, readings, strict=True) if order is not None},
-            {key: stored for key in keys if (stored := self.read_key(key)) is not None},
-        )
-
     def commit(self, changes: ChangeSet) -> Outcome:
         """Keep a change set."""
         if self._changes is not None:
             raise Restart(transaction=True)
         self._changes = changes
         return WRITTEN
-
-    def commit_each(self, changes: Sequence[ChangeSet]) -> list[Outcome]:
-        """Restart: what is gathered is no place for another batch."""
-        raise Restart(transaction=True)
-
-    def search(self, search: Search) -> list[Found]:
-        """Return the orders of a page, as they are without what was gathered."""
-        return self._storage.search(search)
-
-    def history(
-        self, tenant: str, order_id: str, *, version: int | None = None, time: datetime | None = None
-    ) -> list[EventRow]:
-        """Return the events of an order."""
-        return self._storage.history(tenant, order_id, version=version, time=time)
-
-    def personal(self, tenant: str, order_id: str) -> list[PersonalRow]:
-        """Return the personal rows of an order."""
-        return self._storage.personal(tenant, order_id)
 
     def next_number(self, tenant: str) -> int:
         """Restart: a number without gaps goes back with its order alone."""
@@ -95,7 +77,3 @@ class Gathering:
     def forget_key(self, key: KeyReference, now: datetime) -> None:
         """Restart: a key that has expired is forgotten before it is claimed again."""
         raise Restart(transaction=False)
-
-    def forget_expired_keys(self, now: datetime, limit: int) -> int:
-        """Restart: this is no work for a batch."""
-        raise Restart(transaction=True)

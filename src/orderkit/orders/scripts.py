@@ -16,7 +16,7 @@ import attrs
 from orderkit.domain.codec import decode_event
 from orderkit.domain.commands import ORDER_ID, CreateDraft, ImportOrder, OrderCommand, PlaceOrder, kind_of
 from orderkit.domain.decisions import decide
-from orderkit.domain.events import Event, OrderPlaced
+from orderkit.domain.events import Event
 from orderkit.domain.evolution import replay
 from orderkit.domain.numbers import OrderNumbers, RandomNumbers
 from orderkit.domain.order import Order
@@ -89,7 +89,7 @@ def create(command: NewOrder, policy: OrderPolicy, *, idempotency_key: str | Non
 def _create(unit: OrderUnit, command: NewOrder, policy: OrderPolicy, request: KeyedRequest | None) -> Order:
     if command.id is not None or getattr(command, "number", None) is not None:
         unit.write_now()
-    events = _numbered(unit, decide(None, command, now=unit.now, ids=unit.ids), policy)
+    events = _decided(unit, None, command, policy)
     order = replay(events)
     gather(unit, None, order, events, command)
     _finish(unit, order, request)
@@ -139,7 +139,7 @@ def apply(
     unit: OrderUnit, before: Order, command: OrderCommand, policy: OrderPolicy, request: KeyedRequest | None
 ) -> Order:
     """Apply a command to an order that has been read: the commit fails if it has moved on by then."""
-    events = _numbered(unit, decide(before, command, now=unit.now, ids=unit.ids), policy)
+    events = _decided(unit, before, command, policy)
     after = replay(events, before)
     if len(after.lines) > len(before.lines):
         _check_lines(len(after.lines), policy)
@@ -158,18 +158,9 @@ def _finish(unit: OrderUnit, order: Order, request: KeyedRequest | None) -> None
     unit.finish()
 
 
-def _numbered(unit: OrderUnit, events: tuple[Event, ...], policy: OrderPolicy) -> tuple[Event, ...]:
-    """Give an order that is placed its number, where it has none of its own.
-
-    Once everything else is decided: a refused command takes no number, which would leave a gap.
-    """
-
-    def numbered(event: Event) -> Event:
-        if not isinstance(event, OrderPlaced) or event.order.number is not None:
-            return event
-        return OrderPlaced(event.at, attrs.evolve(event.order, number=_next_number(unit, policy)))
-
-    return tuple(numbered(event) for event in events)
+def _decided(unit: OrderUnit, order: Order | None, command: OrderCommand, policy: OrderPolicy) -> tuple[Event, ...]:
+    """Return the events that follow from a command, in this unit of work."""
+    return decide(order, command, now=unit.now, ids=unit.ids, number=lambda: _next_number(unit, policy))
 
 
 def _next_number(unit: OrderUnit, policy: OrderPolicy) -> str:
@@ -231,16 +222,7 @@ def _request(
 ) -> KeyedRequest | None:
     if key is None:
         return None
-    return keyed_request(unit.tenant, operation, key, _plain(payload), policy.key_retention)
-
-
-def _plain(payload: object) -> object:
-    """Return the declared fields of a request: those that were given, so that a new default changes no hash."""
-    if isinstance(payload, OrderCommand):
-        return payload.model_dump(exclude_defaults=True)
-    if isinstance(payload, tuple):
-        return [_plain(part) for part in payload]
-    return payload
+    return keyed_request(unit.tenant, operation, key, payload, policy.key_retention)
 
 
 def _once(unit: OrderUnit, request: KeyedRequest | None, work: Callable[[], Order]) -> Order:

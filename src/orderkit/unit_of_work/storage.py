@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import attrs
 
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference
 
@@ -171,6 +173,34 @@ class Backend(Protocol[StorageT_co]):
 
     def close(self) -> None:
         """Release every connection. Closing twice is harmless."""
+        ...
+
+
+@attrs.frozen
+class PoolFigures:
+    """How many connections to the database a backend has at this moment.
+
+    Attributes:
+        size: How many it keeps open once they have been needed.
+        limit: How many it opens at most; None for no limit.
+        idle: How many are open and wait for work.
+        in_use: How many are lent to a block.
+        overflow: How many of the open ones are beyond `size`; they are closed when they come back.
+    """
+
+    size: int
+    limit: int | None
+    idle: int
+    in_use: int
+    overflow: int
+
+
+@runtime_checkable
+class Pooled(Protocol):
+    """A backend, of either kind, that lends connections of a pool."""
+
+    def pool(self) -> PoolFigures | None:
+        """Return the figures of the pool; None where there is none that counts."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""One front door after the other, over every storage: memory, SQLite and PostgreSQL, both shells."""
+"""One front door after the other, over every storage: memory, SQLite, PostgreSQL and MariaDB, both shells."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def postgresql(postgresql_database: URL) -> URL:
     return url
 
 
+@pytest.fixture(scope="session")
+def mariadb(mariadb_database: URL) -> URL:
+    """The URL of a MariaDB database that has the tables."""
+    url = mariadb_database.set(drivername="mariadb+pymysql")
+    with OrderKit.from_url(url.render_as_string(hide_password=False)) as kit:
+        kit.create_schema()
+    return url
+
+
 @pytest.fixture(params=SHELLS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Where the orders of the test are kept; each shell in turn unless the test names some."""
@@ -38,7 +47,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return Place(shell, URL.create("memory"), MemoryBackend())
     if shell.startswith("sqlite"):
         return Place(shell, URL.create("sqlite", database=str(tmp_path / "orders.db")), MemoryBackend())
-    url: URL = request.getfixturevalue("postgresql")
+    url: URL = request.getfixturevalue(DRIVERS[shell].partition("+")[0])
     return Place(shell, url.set(drivername=DRIVERS[shell]), MemoryBackend())
 
 
@@ -71,7 +80,7 @@ def open_kit(place: Place, open_at: OpenAt) -> OpenKit:
 
 @pytest.fixture
 def proxy(place: Place) -> Iterator[Proxy]:
-    """A proxy in front of the place's PostgreSQL."""
+    """A proxy in front of the place's server."""
     with Proxy(place.url) as proxy:
         yield proxy
 

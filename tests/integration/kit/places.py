@@ -16,6 +16,7 @@ import attrs
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from pymysql.cursors import DictCursor
 from sqlalchemy import URL
 
 from orderkit import AsyncOrderKit, Line, Money, OrderKit
@@ -25,6 +26,7 @@ from orderkit.messaging.outbox import OUTBOX
 from orderkit.orders.tables import EVENTS, LABELS, LINES, ORDERS, PERSONAL
 from orderkit.storage.memory import AsyncMemoryBackend, MemoryBackend
 from orderkit.unit_of_work.changes import KEYS, Table
+from tests.conftest import connected_mariadb
 
 T = TypeVar("T")
 
@@ -34,10 +36,17 @@ DRIVERS = {
     "psycopg": "postgresql+psycopg",
     "psycopg-async": "postgresql+psycopg",
     "asyncpg": "postgresql+asyncpg",
+    "pymysql": "mariadb+pymysql",
+    "aiomysql": "mariadb+aiomysql",
 }
 SHELLS = ("memory", "memory-async", *DRIVERS)
 DURABLE = tuple(DRIVERS)
 POSTGRESQL = ("psycopg", "psycopg-async", "asyncpg")
+MARIADB = ("pymysql", "aiomysql")
+SERVERS = (*POSTGRESQL, *MARIADB)
+
+SYNCHRONOUS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql"}
+"""The driver by which a test looks at a database from the side."""
 
 TABLES: Mapping[str, Table] = {table.name: table for table in (ORDERS, LINES, EVENTS, PERSONAL, LABELS, OUTBOX, KEYS)}
 
@@ -78,15 +87,24 @@ class Place:
 
     @property
     def asynchronous(self) -> bool:
-        return self.shell.endswith("async") or self.shell == "asyncpg"
+        return self.shell.endswith("async") or self.shell in {"asyncpg", "aiomysql"}
 
     @property
     def is_postgresql(self) -> bool:
         return self.url.get_backend_name() == "postgresql"
 
     @property
+    def is_mariadb(self) -> bool:
+        return self.url.get_backend_name() == "mariadb"
+
+    @property
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def placeholder(self) -> str:
+        """What stands for a parameter in `query`."""
+        return "?" if self.is_sqlite else "%s"
 
     @property
     def address(self) -> str:
@@ -97,8 +115,8 @@ class Place:
         """Return a synchronous kit over the same orders, whatever the shell."""
         if self.shell.startswith("memory"):
             return OrderKit(self.memory, assemble("memory://", options))
-        driver = "postgresql+psycopg" if self.is_postgresql else "sqlite"
-        return OrderKit.from_url(self.url.set(drivername=driver).render_as_string(hide_password=False), **options)
+        url = self.url.set(drivername=SYNCHRONOUS[self.url.get_backend_name()])
+        return OrderKit.from_url(url.render_as_string(hide_password=False), **options)
 
     def async_kit(self, **options: Unpack[KitOptions]) -> AsyncOrderKit:
         """Return an asynchronous kit over the same orders."""
@@ -111,9 +129,10 @@ class Place:
         if self.shell.startswith("memory"):
             described = TABLES[table]
             return [dict(zip(described.columns, row, strict=True)) for row in self.memory.rows(described, tenant)]
-        placeholder = "%s" if self.is_postgresql else "?"
-        key = ", ".join(f'"{column}"' for column in TABLES[table].key)
-        return self.query(f"SELECT * FROM orderkit_{table} WHERE tenant = {placeholder} ORDER BY {key}", tenant)
+        key = ", ".join(f"t.{column}" for column in TABLES[table].key)
+        return self.query(
+            f"SELECT * FROM orderkit_{table} AS t WHERE t.tenant = {self.placeholder} ORDER BY {key}", tenant
+        )
 
     def query(self, sql: str, *parameters: object) -> list[Record]:
         """Run a statement past orderkit, commit it and return its rows."""
@@ -121,6 +140,10 @@ class Place:
             with raw_postgresql(self.url) as connection:
                 cursor = connection.execute(sql.encode(), parameters or None)
                 return cursor.fetchall() if cursor.description else []
+        if self.is_mariadb:
+            with closing(connected_mariadb(self.url)) as connection, connection.cursor(DictCursor) as cursor:
+                cursor.execute(sql, parameters or None)
+                return list(cursor.fetchall())
         with closing(sqlite3.connect(str(self.url.database), isolation_level=None)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, parameters)]

@@ -1,4 +1,4 @@
-"""A proxy on loopback between a driver and PostgreSQL: it counts round trips, and cuts where it is told to."""
+"""A proxy on loopback between a driver and its server: it counts round trips, and cuts where it is told to."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Self
 
 import attrs
 from sqlalchemy import URL
+
+
+_IN_THE_CLEAR = {"postgresql+asyncpg": {"ssl": "disable"}, "postgresql+psycopg": {"sslmode": "disable"}}
 
 
 class Cut(enum.Enum):
@@ -35,7 +38,8 @@ class Proxy:
     """
 
     def __init__(self, server: URL) -> None:
-        self._server = (server.host or "127.0.0.1", server.port or 5432)
+        port = 3306 if server.get_backend_name() == "mariadb" else 5432
+        self._server = (server.host or "127.0.0.1", server.port or port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
@@ -54,8 +58,7 @@ class Proxy:
     def url(self, through: URL) -> URL:
         """Return a URL that leads through the proxy, in the clear."""
         host, port = self._listener.getsockname()
-        plain = {"ssl": "disable"} if through.drivername.endswith("asyncpg") else {"sslmode": "disable"}
-        return through.set(host=host, port=port).update_query_dict(plain)
+        return through.set(host=host, port=port).update_query_dict(_IN_THE_CLEAR.get(through.drivername, {}))
 
     def cut_at(self, marker: bytes, cut: Cut) -> None:
         """Cut the next connection on which a client says this."""

@@ -85,7 +85,9 @@ def fill(connection: Connection, orders: int) -> None:
         connection.execute(CreateTable(table))
     for tenant, number in ((HUGE, orders), (TINY, TINY_ORDERS)):
         for statement in _statements(spelling, tenant, number):
-            connection.exec_driver_sql(statement.replace("%", "%%") if connection.dialect.paramstyle in {"pyformat", "format"} else statement)
+            connection.exec_driver_sql(
+                statement.replace("%", "%%") if connection.dialect.paramstyle in {"pyformat", "format"} else statement
+            )
     for table in tables:
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             index.create(connection)
@@ -102,7 +104,10 @@ def analyse(connection: Connection) -> None:
 def _statements(spelling: Spelling, tenant: str, orders: int) -> list[str]:
     """Return the statements that make a tenant's rows, every value by the order's number."""
     tenth = max(orders // 10, 1)
-    one, two = spelling.numbers(orders), f"{spelling.numbers(orders)} CROSS JOIN (SELECT 0 AS i UNION ALL SELECT 1) AS t"
+    one, two = (
+        spelling.numbers(orders),
+        f"{spelling.numbers(orders)} CROSS JOIN (SELECT 0 AS i UNION ALL SELECT 1) AS t",
+    )
     keys = spelling.numbers(tenth)
     common = _values(spelling, tenant, orders)
     order_columns = [column.name for column in metadata.tables[PREFIX + "orders"].columns]

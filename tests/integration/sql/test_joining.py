@@ -45,7 +45,7 @@ def test_what_is_rolled_back_is_rolled_back_with_everything(engine: Engine, note
     with engine.connect() as connection:
         if note_first:
             connection.execute(WRITE_NOTE, {"body": "first"})
-        storage = join(connection)
+        storage = join(connection)()
         assert storage.in_transaction
         storage.commit(placing(order_row(tenant)))
         connection.execute(WRITE_NOTE, {"body": "last"})
@@ -59,7 +59,7 @@ def test_what_is_committed_is_committed_with_everything(engine: Engine, note_fir
     with engine.begin() as connection:
         if note_first:
             connection.execute(WRITE_NOTE, {"body": "first"})
-        join(connection).commit(placing(order_row(tenant)))
+        join(connection)().commit(placing(order_row(tenant)))
         connection.execute(WRITE_NOTE, {"body": "last"})
     assert placed(engine, tenant) == ["order_1"]
     assert notes(engine) == (["first"] if note_first else []) + ["last"]
@@ -68,9 +68,9 @@ def test_what_is_committed_is_committed_with_everything(engine: Engine, note_fir
 def test_a_transaction_that_only_read_before_is_joined_too(engine: Engine) -> None:
     tenant = fresh_tenant()
     with engine.connect() as connection:
-        assert join(connection).read(tenant, "order_1").order is None
-        join(connection).commit(placing(order_row(tenant)))
-        assert join(connection).read(tenant, "order_1", lock=True).order is not None
+        assert join(connection)().read(tenant, "order_1").order is None
+        join(connection)().commit(placing(order_row(tenant)))
+        assert join(connection)().read(tenant, "order_1", lock=True).order is not None
         connection.rollback()
     assert placed(engine, tenant) == []
 
@@ -80,7 +80,7 @@ def test_a_conflict_takes_back_no_more_than_its_own_write(engine: Engine) -> Non
     order, other = order_row(tenant), order_row(tenant, "order_2")
     with engine.begin() as connection:
         connection.execute(WRITE_NOTE, {"body": "kept"})
-        storage = join(connection)
+        storage = join(connection)()
         storage.commit(placing(order))
         with pytest.raises(AlreadyExists):
             storage.commit(placing(other, order))
@@ -96,11 +96,11 @@ def test_a_session_is_flushed_first_and_stays_theirs(engine: Engine) -> None:
     tenant = fresh_tenant()
     with Session(engine) as session:
         session.execute(WRITE_NOTE, {"body": "theirs"})
-        join(session).commit(placing(order_row(tenant)))
+        join(session)().commit(placing(order_row(tenant)))
         with session.begin_nested():
-            join(session).commit(placing(order_row(tenant, "order_2")))
+            join(session)().commit(placing(order_row(tenant, "order_2")))
         session.commit()
-        join(session).commit(placing(order_row(tenant, "order_3")))
+        join(session)().commit(placing(order_row(tenant, "order_3")))
         session.rollback()
     assert placed(engine, tenant) == ["order_1", "order_2"]
     assert notes(engine) == ["theirs"]
@@ -109,7 +109,7 @@ def test_a_session_is_flushed_first_and_stays_theirs(engine: Engine) -> None:
 def test_a_connection_that_commits_by_itself_cannot_be_joined(postgresql: str) -> None:
     engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection, pytest.raises(ConfigurationError):
-        join(connection)
+        join(connection)()
     engine.dispose()
 
 
@@ -117,7 +117,7 @@ def test_a_number_without_gaps_goes_back_with_their_transaction(engine: Engine) 
     tenant = fresh_tenant()
     for end in ("rollback", "commit", "commit"):
         with engine.connect() as connection:
-            number = join(connection).next_number(tenant)
+            number = join(connection)().next_number(tenant)
             getattr(connection, end)()
     assert number == 2
 
@@ -125,7 +125,7 @@ def test_a_number_without_gaps_goes_back_with_their_transaction(engine: Engine) 
 def test_a_database_that_is_not_there_is_unavailable() -> None:
     engine = create_engine("postgresql+psycopg://someone:a-secret@127.0.0.1:1/shop")
     with Session(engine) as session, pytest.raises(StorageUnavailable) as caught:
-        join(session)
+        join(session)()
     assert "a-secret" not in str(caught.value)
     engine.dispose()
 
@@ -151,7 +151,7 @@ def test_an_asynchronous_session_is_joined_alike(postgresql: str, driver: str) -
     asyncio.run(check())
     synchronous = create_engine(postgresql)
     with synchronous.connect() as connection:
-        found = join(connection).read(tenant, order.id).order
+        found = join(connection)().read(tenant, order.id).order
         assert found is not None
         assert found.version == order.version
     synchronous.dispose()

@@ -37,7 +37,7 @@ def public(owner: type) -> set[str]:
 def plain(annotation: object) -> str:
     """Return an annotation as the synchronous side would write it."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    return re.sub(r"\bAsync(?=[A-Z])", "", text)
+    return re.sub(r"\bMany\b", "Iterable", re.sub(r"\bAsync(?=[A-Z])", "", text))
 
 
 def signature(owner: type, name: str) -> tuple[list[tuple[object, ...]], str]:
@@ -65,11 +65,12 @@ def test_both_are_asked_in_the_same_way(one: type, other: type, name: str) -> No
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_what_does_the_work_is_awaited(one: type, other: type) -> None:
-    immediate = {name for name in public(one) if name.startswith("from_")} | {"for_tenant", "bound", "within"}
+    immediate = {name for name in public(one) if name.startswith("from_")} | {"for_tenant", "bound", "within", "pool"}
     for name in public(one) - immediate:
         method = getattr(other, name, None) or getattr(other, DUNDERS[name])
         unwrapped = inspect.unwrap(method)
-        assert inspect.iscoroutinefunction(unwrapped) or inspect.isasyncgenfunction(unwrapped), name
+        iterated = str(inspect.signature(unwrapped).return_annotation).startswith("AsyncIterator[")
+        assert inspect.iscoroutinefunction(unwrapped) or inspect.isasyncgenfunction(unwrapped) or iterated, name
 
 
 @pytest.mark.parametrize("owner", [owner for pair in PAIRS for owner in pair])

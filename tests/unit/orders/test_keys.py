@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from orderkit.domain.commands import OrderCommand, PlaceOrder
 from orderkit.errors import IdempotencyMismatch, InvalidKey
 from orderkit.idempotency.keys import FINGERPRINT_VERSION, KeyedRequest, keyed_request
-from orderkit.orders.scripts import _plain
 from orderkit.testing.clock import ManualClock
 from orderkit.testing.strategies import commands, orders, place_orders
 from orderkit.unit_of_work.storage import StoredKey
@@ -24,7 +23,7 @@ PRINTABLE = string.ascii_letters + string.digits + string.punctuation + " "
 
 
 def fingerprint(command: OrderCommand) -> str:
-    return keyed_request("acme", "operation", "key", _plain(command)).fingerprint
+    return keyed_request("acme", "operation", "key", command).fingerprint
 
 
 def stored(request: KeyedRequest, fingerprint: str | None = None) -> StoredKey:

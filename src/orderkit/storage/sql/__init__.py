@@ -5,7 +5,17 @@ from __future__ import annotations
 from orderkit.storage.sql.asynchronous import AsyncSqlBackend
 from orderkit.storage.sql.backend import SqlBackend
 from orderkit.storage.sql.engines import open_async_backend, open_backend
+from orderkit.storage.sql.groups import grouped
 from orderkit.storage.sql.joining import async_join, join
 from orderkit.storage.sql.tables import metadata
 
-__all__ = ["AsyncSqlBackend", "SqlBackend", "async_join", "join", "metadata", "open_async_backend", "open_backend"]
+__all__ = [
+    "AsyncSqlBackend",
+    "SqlBackend",
+    "async_join",
+    "grouped",
+    "join",
+    "metadata",
+    "open_async_backend",
+    "open_backend",
+]

@@ -13,8 +13,9 @@ from orderkit.errors import ConfigurationError, TransactionEnded
 from orderkit.storage.sql.backend import SqlBackend
 from orderkit.storage.sql.bridges import Bridge, Greenlets, Threads, WorkState
 from orderkit.storage.sql.failures import Phase
-from orderkit.storage.sql.storage import SqlStorage
-from orderkit.unit_of_work.storage import Caller
+from orderkit.storage.sql.groups import GroupedBackend, grouped
+from orderkit.storage.sql.storage import PhasedStorage
+from orderkit.unit_of_work.storage import Caller, PoolFigures
 
 if TYPE_CHECKING:
     # It needs greenlet, which those who only use SQLite do not.
@@ -31,6 +32,7 @@ class AsyncSqlBackend:
             thread: for SQLite, that is the faster way by far.
         schema: The schema of the tables, PostgreSQL only.
         busy_timeout: Seconds a writer waits for other writers of a SQLite file.
+        group_commit: Whether commits that come at the same time share one.
         owned: Whether `close` disposes of the engine.
 
     Raises:
@@ -43,16 +45,19 @@ class AsyncSqlBackend:
         *,
         schema: str | None = None,
         busy_timeout: float = 5.0,
+        group_commit: bool = False,
         owned: bool = False,
     ) -> None:
         synchronous = engine if isinstance(engine, Engine) else engine.sync_engine
         if synchronous is not engine and synchronous.dialect.name == "sqlite":
             raise ConfigurationError("For SQLite give a synchronous engine, or a URL that begins with sqlite://.")
-        self._backend = SqlBackend(synchronous, schema=schema, busy_timeout=busy_timeout, owned=owned)
-        self._bridge: Bridge = Threads() if synchronous is engine else Greenlets()
+        threads = synchronous is engine
+        backend = SqlBackend(synchronous, schema=schema, busy_timeout=busy_timeout, owned=owned)
+        self._backend = grouped(backend, group_commit, asynchronous=not threads)
+        self._bridge: Bridge = Threads() if threads else Greenlets()
 
     @asynccontextmanager
-    async def connect(self, *, transaction: bool = False) -> AsyncGenerator[Caller[SqlStorage]]:
+    async def connect(self, *, transaction: bool = False) -> AsyncGenerator[Caller[PhasedStorage]]:
         """Open a storage for the length of a block; with `transaction`, of one transaction.
 
         Without one nothing is kept between two calls: each of them takes a connection and returns it.
@@ -70,9 +75,9 @@ class AsyncSqlBackend:
                 raise
             await block.leave(None)
 
-    async def _call(self, work: Callable[[SqlStorage], T], /) -> T:
+    async def _call(self, work: Callable[[PhasedStorage], T], /) -> T:
         """Run work over a storage of its own."""
-        current: list[SqlStorage] = []
+        current: list[PhasedStorage] = []
 
         def run() -> T:
             with self._backend.connect() as storage:
@@ -88,6 +93,10 @@ class AsyncSqlBackend:
         """Create the tables and indexes that are not there yet."""
         await self._bridge.run(self._backend.create_schema)
 
+    def pool(self) -> PoolFigures | None:
+        """Return the figures of the engine's pool; None where it keeps no count."""
+        return self._backend.pool()
+
     async def close(self) -> None:
         """Release every connection, if the engine is this backend's own. Closing twice is harmless."""
         await self._bridge.run(self._backend.close, WorkState(must_finish=True))
@@ -97,11 +106,11 @@ class AsyncSqlBackend:
 class _Block:
     """One transaction, whose parts run one at a time on one bridge."""
 
-    def __init__(self, backend: SqlBackend, bridge: Bridge) -> None:
+    def __init__(self, backend: SqlBackend | GroupedBackend, bridge: Bridge) -> None:
         self._block = backend.connect(transaction=True)
         self._bridge = bridge
         self._turn = asyncio.Lock()
-        self._storage: SqlStorage | None = None
+        self._storage: PhasedStorage | None = None
 
     async def enter(self) -> None:
         """Begin; if that is cancelled it has either not happened or is taken back."""
@@ -115,7 +124,7 @@ class _Block:
     def _enter(self) -> None:
         self._storage = self._block.__enter__()
 
-    async def call(self, work: Callable[[SqlStorage], T], /) -> T:
+    async def call(self, work: Callable[[PhasedStorage], T], /) -> T:
         """Run work inside the transaction."""
         storage = self._storage
         if storage is None:

@@ -7,6 +7,7 @@ import re
 
 from orderkit.errors import ConfigurationError
 from orderkit.storage.sql.dialect import Dialect
+from orderkit.storage.sql.mariadb import Mariadb
 from orderkit.storage.sql.postgresql import Postgresql
 from orderkit.storage.sql.sqlite import Sqlite
 
@@ -30,4 +31,10 @@ def dialect_for(database: str, driver: str, schema: str | None) -> Dialect:
         return Sqlite()
     if database == "sqlite":
         raise ConfigurationError("SQLite has no schemas; leave the schema out.")
-    raise ConfigurationError(f"There is no storage for {database!r}. Use SQLite or PostgreSQL.")
+    if database not in {"mysql", "mariadb"}:
+        raise ConfigurationError(f"There is no storage for {database!r}. Use SQLite, PostgreSQL or MariaDB.")
+    if schema is not None:
+        raise ConfigurationError("MariaDB has no schemas inside a database; leave the schema out.")
+    if driver not in {"pymysql", "aiomysql"}:
+        raise ConfigurationError(f"MariaDB and MySQL are used through pymysql or aiomysql, not through {driver!r}.")
+    return Mariadb(driver)

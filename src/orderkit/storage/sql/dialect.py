@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from sqlalchemy.engine import Dialect as EngineDialect
 from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.execution import Executor
@@ -27,6 +28,7 @@ class FaultKind(enum.Enum):
     LOST = enum.auto()
     ABORTED = enum.auto()
     READ_ONLY = enum.auto()
+    SESSIONLESS = enum.auto()
     OTHER = enum.auto()
 
 
@@ -67,8 +69,33 @@ class Dialect(Protocol):
         ...
 
     @property
-    def skip_locked(self) -> str:
-        """What is appended to a select of rows to be removed, so that two removers do not meet."""
+    def compares_rows(self) -> bool:
+        """Whether an index answers `(a, b) < (?, ?)`; otherwise it is written out with OR."""
+        ...
+
+    @property
+    def fresh_plans(self) -> str:
+        """The statement that has a connection forget its plans; empty where it keeps none."""
+        ...
+
+    def borrow(self, engine: EngineDialect, connection: PoolProxiedConnection) -> None:
+        """Set up a connection of the application's own engine, as connections of ours are from the start.
+
+        Raises:
+            ConfigurationError: See `check_session`.
+        """
+        ...
+
+    def give_back(self, engine: EngineDialect, connection: PoolProxiedConnection) -> None:
+        """Give a connection of the application's own engine back as it was."""
+        ...
+
+    def check_session(self, executor: Executor) -> None:
+        """Make sure that a connection somebody else set up keeps values as they are given.
+
+        Raises:
+            ConfigurationError: It would change them silently.
+        """
         ...
 
     def compile(self, template: str) -> str:
@@ -99,19 +126,27 @@ class Dialect(Protocol):
         """Write the rows of a change set without guards or claim, in as many statements as is fast."""
         ...
 
+    def next_number(self, executor: Executor, tenant: str) -> int:
+        """Take the tenant's next number inside a transaction, with which it would go back."""
+        ...
+
+    def forget_expired(self, executor: Executor, now: datetime, limit: int) -> int:
+        """Remove at most so many records of keys that have expired; return how many."""
+        ...
+
     def fault(self, error: BaseException) -> Fault:
         """Understand a driver's error."""
         ...
 
 
-_MARKER = re.compile(r"(?<![:\w]):(text|integer|bigint|boolean|time)\b(\[\])?")
+_MARKER = re.compile(r"(?<![:\w]):(text|integer|bigint|boolean|time)\b")
 
 
 def compile_template(template: str, schema: str | None, parameter: Callable[[int, str], str]) -> str:
     """Turn a template into a statement.
 
     `{orders}` stands for the qualified name of a table; `:text`, `:time` and the other kinds stand for
-    parameters, in the order in which they are given, and `:text[]` for an array of them.
+    parameters, in the order in which they are given.
 
     Args:
         template: The statement with its markers.
@@ -123,7 +158,7 @@ def compile_template(template: str, schema: str | None, parameter: Callable[[int
     def placeholder(match: re.Match[str]) -> str:
         nonlocal position
         position += 1
-        return parameter(position, match[1] + (match[2] or ""))
+        return parameter(position, match[1])
 
     qualifier = "" if schema is None else f"{schema}."
     names = {name.removeprefix(PREFIX): qualifier + name for name in metadata.tables}

@@ -5,54 +5,31 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
 from orderkit.errors import ConfigurationError
+from orderkit.storage.options import Connecting, SqlOptions
+from orderkit.storage.sql import sessions
 from orderkit.storage.sql.asynchronous import AsyncSqlBackend
 from orderkit.storage.sql.backend import SqlBackend
+from orderkit.storage.sql.databases import dialect_for
+from orderkit.storage.sql.groups import GroupedBackend, grouped
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from psycopg import Connection as PsycopgConnection
     from sqlalchemy import URL
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 EngineT = TypeVar("EngineT")
 
 
-class SqlOptions(TypedDict, total=False):
-    """How connections are made and pooled; every time is in seconds.
-
-    Attributes:
-        pool_size: Connections kept open; 5 by default.
-        max_overflow: Connections opened beyond that under load; 10 by default.
-        pool_timeout: How long a block waits for a connection; 10 by default.
-        connect_timeout: How long PostgreSQL may take to answer; 5 by default.
-        lock_timeout: How long a statement of PostgreSQL waits for a lock; 5 by default.
-        statement_timeout: How long a statement of PostgreSQL may run; None, the default, is for ever.
-        busy_timeout: How long a writer waits for other writers of a SQLite file; 5 by default.
-        sqlite_synchronous: `full`, the default, survives a loss of power with all that was committed;
-            `normal` may lose the latest commits, but never leaves half of one.
-        schema: The schema of the tables on PostgreSQL; None, the default, is the first of the search path.
-    """
-
-    pool_size: int
-    max_overflow: int
-    pool_timeout: float
-    connect_timeout: float
-    lock_timeout: float
-    statement_timeout: float | None
-    busy_timeout: float
-    sqlite_synchronous: Literal["full", "normal"]
-    schema: str | None
-
-
-def open_backend(url: str, **options: Unpack[SqlOptions]) -> SqlBackend:
+def open_backend(url: str, **options: Unpack[SqlOptions]) -> SqlBackend | GroupedBackend:
     """Open the storage behind a SQLAlchemy URL. Nothing is connected before the first use.
 
     Args:
@@ -66,12 +43,14 @@ def open_backend(url: str, **options: Unpack[SqlOptions]) -> SqlBackend:
         >>> backend = open_backend("sqlite://")
         >>> backend.create_schema()
     """
-    parsed = _parsed(url)
+    parsed, connecting = _parsed(url, mariadb_driver="pymysql"), Connecting(**options)
     create: Callable[..., Engine] = create_engine
-    engine = _sqlite_engine(parsed, options) if _is_sqlite(parsed) else _postgresql_engine(create, parsed, options)
+    engine = _engine(create, parsed, connecting)
     if engine.dialect.is_async:
-        raise ConfigurationError(f"{parsed.drivername!r} is for AsyncOrderKit; OrderKit takes 'postgresql+psycopg'.")
-    return SqlBackend(engine, schema=options.get("schema"), busy_timeout=_busy_timeout(options), owned=True)
+        usable = "mariadb+pymysql" if _is_mariadb(parsed) else "postgresql+psycopg"
+        raise ConfigurationError(f"{parsed.drivername!r} is for AsyncOrderKit; OrderKit takes {usable!r}.")
+    backend = SqlBackend(engine, schema=connecting.schema, busy_timeout=connecting.busy_timeout, owned=True)
+    return grouped(backend, connecting.group_commit)
 
 
 def open_async_backend(url: str, **options: Unpack[SqlOptions]) -> AsyncSqlBackend:
@@ -84,10 +63,16 @@ def open_async_backend(url: str, **options: Unpack[SqlOptions]) -> AsyncSqlBacke
     Raises:
         ConfigurationError: The URL, its driver or an option cannot be used.
     """
-    parsed = _parsed(url)
+    parsed, connecting = _parsed(url, mariadb_driver="aiomysql"), Connecting(**options)
     create: Callable[..., AsyncEngine] = _create_async_engine
-    engine = _sqlite_engine(parsed, options) if _is_sqlite(parsed) else _postgresql_engine(create, parsed, options)
-    return AsyncSqlBackend(engine, schema=options.get("schema"), busy_timeout=_busy_timeout(options), owned=True)
+    engine = _engine(create, parsed, connecting)
+    return AsyncSqlBackend(
+        engine,
+        schema=connecting.schema,
+        busy_timeout=connecting.busy_timeout,
+        group_commit=connecting.group_commit,
+        owned=True,
+    )
 
 
 def _create_async_engine(url: URL, **arguments: Any) -> AsyncEngine:
@@ -97,20 +82,29 @@ def _create_async_engine(url: URL, **arguments: Any) -> AsyncEngine:
     return create_async_engine(url, **arguments)
 
 
-def _busy_timeout(options: SqlOptions) -> float:
-    return options.get("busy_timeout", 5.0)
+def _engine(create: Callable[..., EngineT], url: URL, options: Connecting) -> EngineT | Engine:
+    if options.pooler is not None and url.get_backend_name() != "postgresql":
+        raise ConfigurationError("A pooler is for PostgreSQL alone; leave it out.")
+    if _is_sqlite(url):
+        return _sqlite_engine(url, options)
+    if _is_mariadb(url):
+        return _mariadb_engine(create, url, options)
+    return _postgresql_engine(create, url, options)
 
 
-def _parsed(url: str) -> URL:
+def _parsed(url: str, *, mariadb_driver: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
         # Without its cause, which repeats the URL and with it the password.
         raise ConfigurationError("The database URL cannot be read.") from None
-    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+    if parsed.get_backend_name() not in {"sqlite", "postgresql", "mariadb", "mysql"}:
         raise ConfigurationError(
-            f"There is no storage for {parsed.get_backend_name()!r}. Use 'sqlite:///…' or 'postgresql+psycopg://…'."
+            f"There is no storage for {parsed.get_backend_name()!r}. Use 'sqlite:///…', 'postgresql+psycopg://…' or "
+            "'mariadb+pymysql://…'."
         )
+    if parsed.drivername in {"mariadb", "mysql"}:
+        return parsed.set(drivername=f"{parsed.drivername}+{mariadb_driver}")
     return parsed
 
 
@@ -121,7 +115,12 @@ def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def _sqlite_engine(url: URL, options: SqlOptions) -> Engine:
+def _is_mariadb(url: URL) -> bool:
+    """Tell whether MariaDB or MySQL is meant."""
+    return url.get_backend_name() in {"mariadb", "mysql"}
+
+
+def _sqlite_engine(url: URL, options: Connecting) -> Engine:
     pool = {"poolclass": StaticPool} if url.database in {None, "", ":memory:"} else _pool(options)
     connect_args = {"isolation_level": None, "check_same_thread": False}
     engine = create_engine(url, connect_args=connect_args, pool_reset_on_return=None, **pool)
@@ -129,79 +128,100 @@ def _sqlite_engine(url: URL, options: SqlOptions) -> Engine:
     return engine
 
 
-def _set_up_sqlite(options: SqlOptions, connection: sqlite3.Connection, _record: object) -> None:
+def _set_up_sqlite(options: Connecting, connection: sqlite3.Connection, _record: object) -> None:
     """Set up a new connection: a log instead of a journal lets readers and the writer alone."""
-    connection.execute(f"PRAGMA busy_timeout = {int(_busy_timeout(options) * 1000)}")
+    connection.execute(f"PRAGMA busy_timeout = {int(options.busy_timeout * 1000)}")
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {options.get('sqlite_synchronous', 'full')}")
+    connection.execute(f"PRAGMA synchronous = {options.sqlite_synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _postgresql_engine(create: Callable[..., EngineT], url: URL, options: SqlOptions) -> EngineT:
+def _postgresql_engine(create: Callable[..., EngineT], url: URL, options: Connecting) -> EngineT:
+    """Make an engine for PostgreSQL; see `_server_engine`."""
+    sessions.check_pooled(options)
+    asynchronous = url.get_driver_name() == "asyncpg"
+    connect = sessions.asyncpg_arguments(options) if asynchronous else sessions.psycopg_arguments(url, options)
+    engine = _server_engine(create, url, options, connect)
+    sessions.listen(getattr(engine, "sync_engine", engine), options)
+    return engine
+
+
+def _mariadb_engine(create: Callable[..., EngineT], url: URL, options: Connecting) -> EngineT:
+    """Make an engine for MariaDB or MySQL; see `_server_engine`."""
+    dialect_for(url.get_backend_name(), url.get_driver_name(), None)
+    connect = {"charset": "utf8mb4", "connect_timeout": options.connect_timeout}
+    engine = _server_engine(create, url, options, connect)
+    event.listen(
+        getattr(engine, "sync_engine", engine), "connect", functools.partial(_set_up_mariadb, _in_seconds(options))
+    )
+    return engine
+
+
+def _server_engine(
+    create: Callable[..., EngineT], url: URL, options: Connecting, connect: dict[str, object]
+) -> EngineT:
     """Make an engine whose connections commit each statement; transactions are begun by hand.
 
     Raises:
         ConfigurationError: The database or driver does not exist, is not installed or is for the other kit.
     """
-    asynchronous = url.get_driver_name() == "asyncpg"
-    connect = _asyncpg_arguments(options) if asynchronous else _psycopg_arguments(url, options)
     try:
-        engine = create(
+        return create(
             url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, connect_args=connect, **_pool(options)
         )
     except NoSuchModuleError:
         raise ConfigurationError(f"There is no database or driver named {url.drivername!r}.") from None
     except InvalidRequestError:
-        raise ConfigurationError(f"{url.drivername!r} has no asynchronous face; use 'postgresql+asyncpg'.") from None
+        usable = "mariadb+aiomysql" if _is_mariadb(url) else "postgresql+asyncpg"
+        raise ConfigurationError(f"{url.drivername!r} has no asynchronous face; use {usable!r}.") from None
     except ImportError as error:
         raise ConfigurationError(_missing(url, error)) from error
-    if url.get_driver_name() in {"psycopg", "psycopg_async"}:
-        event.listen(getattr(engine, "sync_engine", engine), "connect", _set_up_psycopg)
-    return engine
 
 
 def _missing(url: URL, error: ImportError) -> str:
     """Say what to install."""
-    extra = "async" if url.get_driver_name() == "asyncpg" or error.name == "greenlet" else "postgresql"
+    asynchronous = url.get_driver_name() in {"asyncpg", "aiomysql"} or error.name == "greenlet"
+    if _is_mariadb(url):
+        extra = "async-mariadb" if asynchronous else "mariadb"
+    else:
+        extra = "async" if asynchronous else "postgresql"
     return f"{url.drivername!r} needs a library that is not installed: pip install 'orderkit[{extra}]'."
 
 
-def _psycopg_arguments(url: URL, options: SqlOptions) -> dict[str, object]:
-    settings = " ".join(f"-c {name}={value}" for name, value in _settings(options).items())
-    given = url.query.get("options", ())
-    parts = [settings, *((given,) if isinstance(given, str) else given)]
-    return {"connect_timeout": max(1, math.ceil(_connect_timeout(options))), "options": " ".join(parts)}
+_STRICT = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+"""The modes in which MariaDB and MySQL refuse what a column cannot hold, whatever the server's default is."""
 
 
-def _asyncpg_arguments(options: SqlOptions) -> dict[str, object]:
-    return {"timeout": _connect_timeout(options), "server_settings": _settings(options)}
-
-
-def _connect_timeout(options: SqlOptions) -> float:
-    return options.get("connect_timeout", 5.0)
-
-
-def _settings(options: SqlOptions) -> dict[str, str]:
-    """Return the settings of a session, in milliseconds as PostgreSQL wants them."""
-    timeouts = {
-        "lock_timeout": options.get("lock_timeout", 5.0),
-        "statement_timeout": options.get("statement_timeout"),
-    }
-    return {name: str(int(seconds * 1000)) for name, seconds in timeouts.items() if seconds is not None}
-
-
-def _set_up_psycopg(connection: PsycopgConnection, _record: object) -> None:
-    """Have integers always travel as 64 bits: by their size, psycopg would prepare a statement for each."""
-    from psycopg.types.numeric import Int8Dumper
-
-    connection.adapters.register_dumper(int, Int8Dumper)
-
-
-def _pool(options: SqlOptions) -> dict[str, Any]:
+def _in_seconds(options: Connecting) -> dict[str, float | None]:
+    """Return how long a statement of MariaDB waits for a row, for a table, and may run."""
+    lock_timeout = max(1, math.ceil(options.lock_timeout))
     return {
-        "pool_size": options.get("pool_size", 5),
-        "max_overflow": options.get("max_overflow", 10),
-        "pool_timeout": options.get("pool_timeout", 10.0),
+        "innodb_lock_wait_timeout": lock_timeout,
+        "lock_wait_timeout": lock_timeout,
+        "max_statement_time": options.statement_timeout,
+    }
+
+
+def _set_up_mariadb(settings: dict[str, float | None], connection: DBAPIConnection, _record: object) -> None:
+    """Set up a new connection: strict, and seeing at each statement what others have committed."""
+    cursor = connection.cursor()
+    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ())
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    if "max_statement_time" in chosen:
+        cursor.execute("SELECT VERSION()", ())
+        if "MariaDB" not in str(cursor.fetchone()):
+            # MySQL counts in milliseconds, and has it for SELECT alone.
+            chosen["max_execution_time"] = int(chosen.pop("max_statement_time") * 1000)
+    assigned = "".join(f", {name} = {value}" for name, value in chosen.items())
+    cursor.execute(f"SET SESSION sql_mode = '{_STRICT}'{assigned}", ())
+    cursor.close()
+
+
+def _pool(options: Connecting) -> dict[str, Any]:
+    return {
+        "pool_size": options.pool_size,
+        "max_overflow": options.max_overflow,
+        "pool_timeout": options.pool_timeout,
         "pool_use_lifo": True,
     }

@@ -41,6 +41,19 @@ class CopyingExecutor(Executor, Protocol):
         ...
 
 
+@runtime_checkable
+class PlanningExecutor(Executor, Protocol):
+    """An executor that can also have a statement planned for the values it is run with.
+
+    PostgreSQL plans a prepared statement for the average value once it was used five times. For a search that is
+    wrong by orders of magnitude: one SKU is in three orders, the next in every third.
+    """
+
+    def execute_once(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
+        """Run a statement without preparing it, and return all its rows."""
+        ...
+
+
 class DriverCursor(Protocol):
     """The part of a DB-API 2.0 cursor that is used (PEP 249)."""
 
@@ -97,6 +110,10 @@ class PsycopgExecutor:
         cursor.execute(sql, parameters)
         return cast("Rows", cursor.fetchall()) if cursor.pgresult.nfields else ()
 
+    def execute_once(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
+        """Run a statement without preparing it, and return all its rows."""
+        return cast("Rows", self._cursor.execute(sql, parameters, prepare=False).fetchall())
+
     def execute_many(self, sql: str, rows: Sequence[Sequence[Parameter]]) -> None:
         """Run a statement that returns nothing once for each row of parameters."""
         self._cursor.executemany(sql, rows)
@@ -128,6 +145,14 @@ class AwaitingExecutor:
         await self._cursor.execute(sql, parameters)
         return cast("Rows", await self._cursor.fetchall()) if self._cursor.pgresult.nfields else ()
 
+    def execute_once(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
+        """Run a statement without preparing it, and return all its rows."""
+        return await_only(self._execute_once(sql, parameters))
+
+    async def _execute_once(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
+        await self._cursor.execute(sql, parameters, prepare=False)
+        return cast("Rows", await self._cursor.fetchall())
+
     def execute_many(self, sql: str, rows: Sequence[Sequence[Parameter]]) -> None:
         """Run a statement that returns nothing once for each row of parameters."""
         await_only(self._cursor.executemany(sql, rows))
@@ -140,6 +165,36 @@ class AwaitingExecutor:
         async with self._cursor.copy(statement) as stream:
             for row in rows:
                 await stream.write_row(row)
+
+
+class AsyncpgExecutor(DriverExecutor):
+    """Run statements on a connection of asyncpg itself, from inside SQLAlchemy's greenlet.
+
+    It keeps prepared statements in mind by itself; SQLAlchemy's cursor would do so again, and describe the columns.
+    """
+
+    # Connections of a driver that may not be installed: their types cannot be named here.
+    def __init__(self, adapted: Any, raw: Any) -> None:
+        super().__init__(adapted.cursor())
+        self._adapted = adapted
+        self._raw = raw
+
+    def execute(self, sql: str, parameters: Sequence[Parameter] = ()) -> Rows:
+        """Run a statement and return all its rows; none if it has none to return."""
+        if not self._adapted.autocommit and not self._raw.is_in_transaction():
+            # Somebody else's transaction, which SQLAlchemy begins before the first statement on its cursor.
+            return super().execute(sql, parameters)
+        return cast("Rows", await_only(self._raw.fetch(sql, *parameters)))
+
+    def execute_once(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
+        """Run a statement that is prepared without a name, for this once, and return all its rows."""
+        if not self._adapted.autocommit and not self._raw.is_in_transaction():
+            return super().execute(sql, parameters)
+        return await_only(self._execute_once(sql, parameters))
+
+    async def _execute_once(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
+        statement = await self._raw.prepare(sql, name="")
+        return cast("Rows", await statement.fetch(*parameters))
 
 
 _INFO = "orderkit.executor"
@@ -163,6 +218,8 @@ def _new_executor(connection: PoolProxiedConnection, driver: str) -> Executor:
     psycopg is used through its raw cursors, which take `$1`, `$2`, … as the server does: it caches no
     statement of more than 50 parameters in its own style, and would split the text anew at each call.
     """
+    if driver == "asyncpg":
+        return AsyncpgExecutor(connection.dbapi_connection, connection.driver_connection)
     if driver != "psycopg":
         return DriverExecutor(cast("DriverCursor", connection.cursor()))
     from psycopg import AsyncConnection, AsyncRawCursor, RawCursor

@@ -14,6 +14,7 @@ from typing import cast
 from orderkit.errors import (
     AlreadyExists,
     CommitUnknown,
+    ConfigurationError,
     IdempotencyInFlight,
     OrderKitError,
     SchemaMissing,
@@ -26,6 +27,7 @@ from orderkit.errors import (
 )
 from orderkit.orders.tables import EVENTS, ORDERS, EventRow, OrderRow
 from orderkit.storage.sql.dialect import Fault, FaultKind
+from orderkit.storage.sql.sessions import SESSIONLESS
 from orderkit.storage.sql.tables import PREFIX
 from orderkit.unit_of_work.changes import KEYS, ChangeSet
 
@@ -34,8 +36,9 @@ IsTaken = Callable[[OrderRow, str], bool]
 _EVENT_VERSION = {
     PREFIX + "events_pkey",
     ", ".join(f"{PREFIX}events.{column}" for column in EVENTS.key),
+    PREFIX + "events.PRIMARY",
 }
-"""What a unique constraint is called: its name on PostgreSQL, its columns on SQLite."""
+"""What a unique constraint is called: its name on PostgreSQL, its columns on SQLite, table and name on MariaDB."""
 
 
 class Phase(enum.Enum):
@@ -89,13 +92,13 @@ _SENTENCES: dict[FaultKind, tuple[type[OrderKitError], str]] = {
     ),
     FaultKind.ABORTED: (
         TransactionAborted,
-        "An earlier error aborted the transaction; nothing was read or written. Roll it back, to a savepoint of yours "
-        "or as a whole, before you go on.",
+        "An earlier error aborted the transaction; nothing was read or written. Roll it back before you go on.",
     ),
     FaultKind.READ_ONLY: (
         StorageFailed,
         "The transaction or the database is read-only; nothing was written. Write through a connection that may.",
     ),
+    FaultKind.SESSIONLESS: (ConfigurationError, SESSIONLESS),
     FaultKind.SCHEMA_MISSING: (
         SchemaMissing,
         "A table or column of orderkit is missing; nothing was written. Call kit.create_schema() once.",

@@ -3,75 +3,137 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Connection
+from sqlalchemy.util import greenlet_spawn
 
 from orderkit.errors import ConfigurationError, OrderKitError
 from orderkit.storage.sql.brackets import Savepoint
-from orderkit.storage.sql.databases import dialect_for
-from orderkit.storage.sql.dialect import Dialect
 from orderkit.storage.sql.execution import Executor
 from orderkit.storage.sql.failures import Phase, failure
+from orderkit.storage.sql.hosts.drivers import driver_host, is_a
+from orderkit.storage.sql.hosts.host import AsyncDatabaseConnection, DatabaseConnection, Host
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.unit_of_work.storage import Caller
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session
+    from sqlalchemy.orm.scoping import scoped_session
+
+    Joinable = Session | scoped_session[Any] | Connection | DatabaseConnection
+    AsyncJoinable = AsyncSession | async_scoped_session[Any] | AsyncConnection | AsyncDatabaseConnection
 
 T = TypeVar("T")
 
+_ASYNC = "sqlalchemy.ext.asyncio"
+_ASYNC_NAMES = ("AsyncSession", "AsyncConnection", "async_scoped_session")
 
-def join(session: Session | Connection, *, schema: str | None = None) -> SqlStorage:
-    """Return a storage inside somebody else's transaction, which is begun if it has not been.
 
-    A session is flushed first. Every `commit` of the storage is surrounded by a savepoint; the connection is
-    neither committed, closed nor returned.
+def join(theirs: Joinable, *, schema: str | None = None) -> Callable[[], SqlStorage]:
+    """Return what opens storages inside somebody else's transaction, one for each command.
+
+    A transaction that has not begun is begun then, if its driver would have begun it with the next statement;
+    a session is flushed first. Savepoints surround whatever can raise; the connection is neither committed,
+    rolled back, closed nor set up otherwise.
 
     Args:
-        session: Theirs. Inside `run_sync` it is the synchronous face of an asynchronous one.
+        theirs: A session or connection of SQLAlchemy, a connection of psycopg 3, sqlite3 or PyMySQL, or Django's.
         schema: The schema of the tables, on PostgreSQL.
 
     Raises:
-        ConfigurationError: The connection commits each statement by itself: there is nothing to join.
-        StorageError: The database was not reached.
+        ConfigurationError: It is something else, or what is opened is not in a transaction to work in.
     """
-    if not isinstance(session, Connection):
-        session.flush()
-    bound = session.get_bind() if not isinstance(session, Connection) else session
-    dialect = dialect_for(bound.dialect.name, bound.dialect.driver, schema)
-    try:
-        executor = _begun(session if isinstance(session, Connection) else session.connection(), dialect)
-    except OrderKitError:
-        raise
-    except Exception as error:
-        raise failure(dialect.fault(getattr(error, "orig", None) or error), Phase.CONNECTING) from error
-    return SqlStorage(executor, dialect, Savepoint(executor), in_transaction=True)
+    if is_a(theirs, _ASYNC, *_ASYNC_NAMES) or is_a(theirs, "psycopg", "AsyncConnection"):
+        raise ConfigurationError("OrderKit joins synchronous connections; an asynchronous one is for AsyncOrderKit.")
+    return _opener(_host_of(theirs), schema)
 
 
-def _begun(connection: Connection, dialect: Dialect) -> Executor:
-    """Return an executor inside the connection's transaction, begun here if it has not been."""
-    if not connection.in_transaction():
-        connection.begin()
-    pooled = connection.connection
-    if dialect.one_statement and getattr(pooled.dbapi_connection, "autocommit", False) is True:
-        raise ConfigurationError("The connection is in autocommit mode, so that there is no transaction to join.")
-    executor = dialect.executor(pooled)
-    if not dialect.one_statement and not getattr(pooled.driver_connection, "in_transaction", True):
-        # The driver begins only before the first write, and the release of a savepoint outside a transaction
-        # would commit.
-        executor.execute(dialect.begin)
-    return executor
+def async_join(theirs: AsyncJoinable, *, schema: str | None = None) -> Caller[SqlStorage]:
+    """Return a caller that runs work inside somebody else's transaction; see `join`.
 
+    Args:
+        theirs: An asynchronous session or connection of SQLAlchemy, or a connection of psycopg 3.
+        schema: The schema of the tables, on PostgreSQL.
 
-def async_join(session: AsyncSession | AsyncConnection, *, schema: str | None = None) -> Caller[SqlStorage]:
-    """Return a caller that runs work inside somebody else's transaction; see `join`."""
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if is_a(theirs, _ASYNC, *_ASYNC_NAMES):
+        return _caller_of_sqlalchemy(theirs, schema)
+    if not is_a(theirs, "psycopg", "AsyncConnection"):
+        raise ConfigurationError(
+            f"AsyncOrderKit cannot join {_kind(theirs)}; nothing was done. It joins an AsyncSession or an "
+            "AsyncConnection of SQLAlchemy or of psycopg 3; whatever is synchronous is for OrderKit."
+        )
+    opened = _opener(_host_of(theirs), schema)
 
     async def call(work: Callable[[SqlStorage], T], /) -> T:
-        def run(theirs: Session | Connection) -> T:
-            return work(join(theirs, schema=schema))
-
-        return await session.run_sync(run)
+        return await greenlet_spawn(lambda: work(opened()))
 
     return call
+
+
+def _caller_of_sqlalchemy(theirs: Any, schema: str | None) -> Caller[SqlStorage]:
+    async def call(work: Callable[[SqlStorage], T], /) -> T:
+        def run(synchronous: Session | Connection) -> T:
+            return work(join(synchronous, schema=schema)())
+
+        session = theirs.registry() if is_a(theirs, _ASYNC, "async_scoped_session") else theirs
+        return cast("T", await session.run_sync(run))
+
+    return call
+
+
+def _opener(host: Host, schema: str | None) -> Callable[[], SqlStorage]:
+    """Return what enters a host's transaction and opens a storage in it."""
+    checked: list[Executor] = []
+
+    def open_storage() -> SqlStorage:
+        dialect = host.dialect(schema)
+        host.flush()
+        try:
+            executor = host.enter(dialect)
+            if executor not in checked:
+                dialect.check_session(executor)
+                checked[:] = [executor]
+        except OrderKitError:
+            raise
+        except Exception as error:
+            raise failure(dialect.fault(_driver_error(error)), Phase.CONNECTING) from error
+        return SqlStorage(executor, dialect, Savepoint(executor), in_transaction=True, spoil=host.spoil)
+
+    return open_storage
+
+
+def _driver_error(error: Exception) -> BaseException:
+    """Return what the driver raised: SQLAlchemy keeps it at hand, Django as the cause."""
+    return getattr(error, "orig", None) or error.__cause__ or error
+
+
+def _host_of(theirs: Any) -> Host:
+    if is_a(theirs, "sqlalchemy", "Connection") or is_a(theirs, "sqlalchemy.orm", "Session", "scoped_session"):
+        from orderkit.storage.sql.hosts.sqlalchemy import SqlalchemyHost
+
+        return SqlalchemyHost(theirs)
+    if is_a(theirs, "django.db.backends.base.base", "BaseDatabaseWrapper") or is_a(
+        theirs, "django.utils.connection", "ConnectionProxy"
+    ):
+        from orderkit.storage.sql.hosts.django import DjangoHost
+
+        return DjangoHost(theirs)
+    if is_a(theirs, "sqlalchemy", "PoolProxiedConnection"):
+        theirs = theirs.driver_connection
+    host = driver_host(theirs)
+    if host is None:
+        raise ConfigurationError(
+            f"orderkit cannot join {_kind(theirs)}; nothing was done. It joins a session or a connection of "
+            "SQLAlchemy, a connection of psycopg 3, sqlite3 or PyMySQL, and Django's connection."
+        )
+    return host
+
+
+def _kind(theirs: object) -> str:
+    kind = type(theirs)
+    return f"{kind.__module__}.{kind.__qualname__}"

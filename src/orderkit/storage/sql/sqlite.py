@@ -8,18 +8,21 @@ import functools
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 import attrs
+from sqlalchemy.engine import Dialect as EngineDialect
 from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
 from orderkit.storage.sql.execution import Executor, executor_of
-from orderkit.storage.sql.records import READ_KEY, stored_key
+from orderkit.storage.sql.records import NEXT_NUMBER, READ_KEY, forget_expired, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome, StoredKey
 
 _CLAIM = " ON CONFLICT DO NOTHING RETURNING 1"
+_FORGET_EXPIRED = forget_expired("")
 _GUARD = "SELECT 1 FROM {orders} WHERE tenant = :text AND id = :text AND version = :integer"
 
 
@@ -60,11 +63,21 @@ class Sqlite:
     begin = "BEGIN IMMEDIATE"
     one_statement = False
     row_lock = ""
-    skip_locked = ""
+    compares_rows = True
+    fresh_plans = ""
 
     def executor(self, connection: PoolProxiedConnection) -> Executor:
         """Return what runs statements on a pooled connection."""
         return executor_of(connection, "pysqlite")
+
+    def borrow(self, engine: EngineDialect, connection: PoolProxiedConnection) -> None:
+        """Do nothing: transactions of SQLite are begun by hand on every engine."""
+
+    def give_back(self, engine: EngineDialect, connection: PoolProxiedConnection) -> None:
+        """Do nothing."""
+
+    def check_session(self, executor: Executor) -> None:
+        """Do nothing: no setting of SQLite has it change values."""
 
     def compile(self, template: str) -> str:
         """Turn a template into a statement, once."""
@@ -127,6 +140,14 @@ class Sqlite:
             executor.execute(statement, encode(rows[0]))
         else:
             executor.execute_many(statement, [encode(row) for row in rows])
+
+    def next_number(self, executor: Executor, tenant: str) -> int:
+        """Take the next number, which nobody else can take before the transaction ends."""
+        return cast("int", executor.execute(self.compile(NEXT_NUMBER), (tenant,))[0][0])
+
+    def forget_expired(self, executor: Executor, now: datetime, limit: int) -> int:
+        """Remove expired keys; return how many."""
+        return len(executor.execute(self.compile(_FORGET_EXPIRED), (time_text(now), limit)))
 
     def fault(self, error: BaseException) -> Fault:
         """Understand a driver's error by its result code; see `fault_of`."""

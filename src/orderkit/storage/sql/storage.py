@@ -6,20 +6,29 @@ import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar
 
 from orderkit.errors import ConfigurationError, OrderKitError, StorageFailed, TransactionEnded
-from orderkit.orders.ports import Found, Search
+from orderkit.orders.ports import Found, OrderStorage, Search
 from orderkit.orders.tables import EventRow, OrderRow, PersonalRow
 from orderkit.storage.sql import batches, records, searching
 from orderkit.storage.sql.brackets import Bracket, Savepoint
 from orderkit.storage.sql.dialect import Dialect, FaultKind
-from orderkit.storage.sql.execution import Executor, Rows
+from orderkit.storage.sql.execution import Executor, PlanningExecutor, Rows
 from orderkit.storage.sql.failures import Phase, failure
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference, Value
 from orderkit.unit_of_work.storage import Outcome, Reading, Readings, StoredKey
 
 T = TypeVar("T")
+
+
+class PhasedStorage(OrderStorage, Protocol):
+    """A storage that says what it is doing: while it is committing the outcome is unknown."""
+
+    @property
+    def phase(self) -> Phase:
+        """What is being done."""
+        ...
 
 
 class SqlStorage:
@@ -112,8 +121,8 @@ class SqlStorage:
 
     def search(self, search: Search) -> list[Found]:
         """Return the orders of a page."""
-        template, parameters = searching.page(search)
-        return searching.found(self._dialect, search, self._fetch(template, parameters))
+        template, parameters = searching.page(search, compares_rows=self._dialect.compares_rows)
+        return searching.found(self._dialect, search, self._fetch(template, parameters, once=True))
 
     def history(
         self, tenant: str, order_id: str, *, version: int | None = None, time: datetime | None = None
@@ -137,7 +146,8 @@ class SqlStorage:
         """
         if not self.in_transaction:
             raise ConfigurationError("An order number without gaps can be taken inside a transaction only.")
-        return cast("int", self._fetch(records.NEXT_NUMBER, (tenant,))[0][0])
+        with self._doing(Phase.READING):
+            return self._dialect.next_number(self._executor, tenant)
 
     def forget_key(self, key: KeyReference, now: datetime) -> None:
         """Remove this record if it has expired by `now`, so that its key can be claimed again."""
@@ -145,7 +155,7 @@ class SqlStorage:
 
     def forget_expired_keys(self, now: datetime, limit: int) -> int:
         """Remove at most `limit` records of any tenant that have expired by `now`; return how many."""
-        return len(self._change(records.forget_expired(self._dialect.skip_locked), (now, limit)))
+        return self._bracketed(lambda: (self._dialect.forget_expired(self._executor, now, limit), True), self._bracket)
 
     @contextmanager
     def savepoint(self) -> Generator[None]:
@@ -178,11 +188,12 @@ class SqlStorage:
         with self._doing(transaction.keeping):
             transaction.keep()
 
-    def _fetch(self, template: str, parameters: Iterable[Value]) -> Rows:
-        """Run a statement that no savepoint surrounds."""
-        encode = self._dialect.encode
+    def _fetch(self, template: str, parameters: Iterable[Value], *, once: bool = False) -> Rows:
+        """Run a statement that no savepoint surrounds; `once` if its plan depends on the values."""
+        encode, executor = self._dialect.encode, self._executor
+        run = executor.execute_once if once and isinstance(executor, PlanningExecutor) else executor.execute
         with self._doing(Phase.READING):
-            return self._executor.execute(self._dialect.compile(template), [encode(value) for value in parameters])
+            return run(self._dialect.compile(template), [encode(value) for value in parameters])
 
     def _change(self, template: str, parameters: Iterable[Value]) -> Rows:
         """Run one writing statement as a commit of its own."""

@@ -29,12 +29,12 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.mysql import DATETIME
-from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateColumn
-from sqlalchemy.sql.compiler import DDLCompiler
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.sql.compiler import DDLCompiler, GenericTypeCompiler
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 PREFIX = "orderkit_"
 
@@ -53,6 +53,10 @@ class TransactionId(PostgresqlOnly):
     def get_col_spec(self, **_options: Any) -> str:
         """Return the name of the type."""
         return "xid8"
+
+
+# What is found in a database is known by its name, so that nobody who compares is warned of an unknown type.
+ischema_names["xid8"] = TransactionId
 
 
 class SequenceNumber(PostgresqlOnly):
@@ -87,8 +91,7 @@ class CodePointText(UserDefinedType[str]):
 @compiles(CodePointText)
 def _code_point_text(kind: CodePointText, compiler: GenericTypeCompiler, **_options: Any) -> str:
     """Return the type with the collation that the server has: what MariaDB and MySQL have is not the same."""
-    dialect = cast("MySQLDialect", compiler.dialect)
-    collation = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
+    collation = "utf8mb4_nopad_bin" if getattr(compiler.dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
     name = "LONGTEXT" if kind.length is None else f"VARCHAR({kind.length})"
     return f"{name} CHARACTER SET utf8mb4 COLLATE {collation}"
 
@@ -96,7 +99,11 @@ def _code_point_text(kind: CodePointText, compiler: GenericTypeCompiler, **_opti
 _MARIADB = ("mysql", "mariadb")
 """The names by which SQLAlchemy knows MariaDB and MySQL."""
 
-OPTIONS = {f"{name}_{option}": value for name in _MARIADB for option, value in (("engine", "InnoDB"), ("row_format", "DYNAMIC"))}
+OPTIONS: dict[str, Any] = {
+    f"{name}_{option}": value
+    for name in _MARIADB
+    for option, value in (("engine", "InnoDB"), ("row_format", "DYNAMIC"))
+}
 """What a table is made with on MariaDB and MySQL, whatever the server's defaults are."""
 
 
@@ -115,7 +122,7 @@ _XID_NOW = text("pg_current_xact_id()")
 NAME = 255
 """How many characters a name has at most: the longest that what comes in may have."""
 
-_TENANT, _ID, _KIND = 100, 64, 32
+_TENANT, _ID, _KIND = 100, 64, 64
 
 
 def _key(name: str, length: int = NAME) -> Column[str]:
@@ -152,8 +159,8 @@ def _amount(name: str) -> Column[int]:
 orders = Table(
     PREFIX + "orders",
     metadata,
-    _key("tenant"),
-    _key("id"),
+    _tenant(),
+    _key("id", _ID),
     _text("number", nullable=True),
     _text("status"),
     _text("substate", nullable=True),
@@ -168,15 +175,16 @@ orders = Table(
     _time("expires_at", nullable=True),
     _number("version"),
     _number("schema_version"),
-    _text("document"),
+    _document("document"),
     Column("metadata", _JSON, nullable=False),
+    **OPTIONS,
 )
 
 order_lines = Table(
     PREFIX + "order_lines",
     metadata,
-    _key("tenant"),
-    _key("order_id"),
+    _tenant(),
+    _key("order_id", _ID),
     _key("line_id"),
     _number("position"),
     _text("sku"),
@@ -185,6 +193,7 @@ order_lines = Table(
     _amount("cancelled"),
     _text("unit_price"),
     _amount("total"),
+    **OPTIONS,
 )
 
 events = Table(
@@ -192,8 +201,8 @@ events = Table(
     metadata,
     Column("xid", TransactionId, nullable=False, server_default=_XID_NOW),
     Column("seq", SequenceNumber, Identity(), nullable=False),
-    _key("tenant"),
-    _key("order_id"),
+    _tenant(),
+    _key("order_id", _ID),
     Column("version", Integer, primary_key=True, autoincrement=False),
     _text("id"),
     _text("type"),
@@ -202,29 +211,32 @@ events = Table(
     _text("actor", nullable=True),
     _text("correlation_id", nullable=True),
     _text("causation_id", nullable=True),
-    _text("data"),
+    _document("data"),
+    **OPTIONS,
 )
 
 personal = Table(
     PREFIX + "personal",
     metadata,
-    _key("tenant"),
+    _tenant(),
     _key("id"),
-    _text("order_id"),
+    _text("order_id", _ID),
     _text("kind"),
-    _text("data"),
+    _document("data"),
     _time("created_at"),
     _time("erased_at", nullable=True),
+    **OPTIONS,
 )
 
 order_labels = Table(
     PREFIX + "order_labels",
     metadata,
-    _key("tenant"),
-    _key("kind"),
+    _tenant(),
+    _key("kind", _KIND),
     _key("name"),
     _key("value"),
-    _key("order_id"),
+    _key("order_id", _ID),
+    **OPTIONS,
 )
 
 outbox = Table(
@@ -234,7 +246,7 @@ outbox = Table(
     # `seq` could otherwise pass a row whose transaction it did not yet see.
     Column("xid", TransactionId, nullable=False, server_default=_XID_NOW),
     Column("seq", _COUNTER, Identity(), primary_key=True),
-    _text("tenant"),
+    _text("tenant", _TENANT),
     _text("id"),
     Column("bucket", SmallInteger, nullable=False),
     _text("topic"),
@@ -246,29 +258,31 @@ outbox = Table(
     _number("schema_version"),
     _text("source"),
     _text("content_type"),
-    _text("payload"),
-    _text("headers"),
+    _document("payload"),
+    _document("headers"),
     _text("traceparent", nullable=True),
     _time("occurred_at"),
     _time("available_at"),
     UniqueConstraint("tenant", "id", name=PREFIX + "outbox_id"),
     sqlite_autoincrement=True,
+    **OPTIONS,
 )
 
 idempotency_keys = Table(
     PREFIX + "idempotency_keys",
     metadata,
-    _key("tenant"),
+    _tenant(),
     _key("scope"),
     _key("key"),
     _text("fingerprint"),
-    _text("order_id"),
+    _text("order_id", _ID),
     _number("order_version"),
     _time("created_at"),
     _time("expires_at"),
+    **OPTIONS,
 )
 
-order_numbers = Table(PREFIX + "order_numbers", metadata, _key("tenant"), _amount("last"))
+order_numbers = Table(PREFIX + "order_numbers", metadata, _tenant(), _amount("last"), **OPTIONS)
 
 
 def _index(name: str, *columns: Column[object], unique: bool = False, where: str | None = None) -> None:
@@ -285,7 +299,9 @@ _index("orders_placed", _o.tenant, _o.placed_at, _o.id, where="placed_at IS NOT 
 _index("orders_status", _o.tenant, _o.status, _o.created_at, _o.id)
 _index("orders_customer", _o.tenant, _o.customer, _o.created_at, _o.id, where="customer IS NOT NULL")
 _index("orders_total", _o.tenant, _o.current_total, _o.id)
-_index("orders_expiry", _o.expires_at, where="expires_at IS NOT NULL")
+_index("orders_held", _o.tenant, _o.held, _o.created_at, _o.id, where="held = true")
+_index("orders_substate", _o.tenant, _o.substate, _o.created_at, _o.id, where="substate IS NOT NULL")
+_index("orders_due", _o.tenant, _o.status, _o.expires_at, where="expires_at IS NOT NULL")
 _index("order_lines_sku", order_lines.c.tenant, order_lines.c.sku, order_lines.c.order_id)
 _index("personal_order", personal.c.tenant, personal.c.order_id)
 _index("order_labels_order", order_labels.c.tenant, order_labels.c.order_id)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orderkit.errors import DataLoss, OrderKitError, SchemaForeign, SchemaTooNew, StorageBusy
 from orderkit.storage.sql.databases import dialect_for
 from orderkit.storage.sql.dialect import FaultKind
 from orderkit.storage.sql.failures import Phase, failure
-from orderkit.storage.sql.migrations.history import BASE, History, Revision, Step, Task
+from orderkit.storage.sql.migrations.history import History
 from orderkit.storage.sql.migrations.sites import site_for
-from orderkit.storage.sql.migrations.state import SchemaState, read_state, schema_table
-from orderkit.storage.sql.migrations.steps import create_all
+from orderkit.storage.sql.migrations.state import SchemaState, read_state, schema_table, write_state
+from orderkit.storage.sql.migrations.tasks import BASE, Creation, Revision, Step, Task
 from orderkit.storage.sql.migrations.versions import REVISIONS, revision_0001
-from orderkit.storage.sql.tables import metadata
+from orderkit.storage.sql.tables import PostgresqlOnly
 
 if TYPE_CHECKING:
-    from alembic.operations import Operations
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Table
 
     from orderkit.storage.sql.migrations.comparing import Difference
 
@@ -102,8 +101,8 @@ class Migrations:
         Raises:
             StorageError: The database was not reached.
         """
-        with self._told():
-            state = self._peek()
+        with self._told(), self._engine.connect() as connection:
+            state = self._state(connection)
         outstanding = self._history.upwards(BASE if state is None else state.lowest, self._history.head)
         return CurrentSchema(
             None if state is None else state.revision,
@@ -131,8 +130,9 @@ class Migrations:
 
         def plan(state: SchemaState | None) -> Task | None:
             if state is None:
-                return self._creation(target)
-            self._refuse_unknown(state)
+                return self._first(target)
+            if state.compatible_from > self._history.head:
+                raise SchemaTooNew(state.highest, state.compatible_from, self._history.head)
             return next(iter(self._history.upwards(state.lowest, target)), None)
 
         self._follow(plan)
@@ -155,9 +155,10 @@ class Migrations:
         def plan(state: SchemaState | None) -> Task | None:
             if state is None:
                 return None
-            self._refuse_unknown(state)
+            if state.highest > self._history.head:
+                raise SchemaTooNew(state.highest, state.compatible_from, self._history.head)
             tasks = self._history.downwards(state.highest, target)
-            losses = tuple(task.revision.loses for task in tasks if task.revision.loses is not None)
+            losses = tuple(task.applied.loses for task in tasks if task.applied.loses is not None)
             if losses and not lose_data:
                 raise DataLoss(losses)
             return next(iter(tasks), None)
@@ -172,7 +173,7 @@ class Migrations:
         """
         from orderkit.storage.sql.migrations.comparing import differences
 
-        with self._told(), self._site.transaction() as connection:
+        with self._told(), self._site.looking() as connection:
             return differences(connection)
 
     def sql(self, source: str = "base", target: str = "head") -> str:
@@ -197,22 +198,85 @@ class Migrations:
 
     def _advance(self, plan: Plan) -> bool:
         """Do one step, decided anew once nobody else can migrate."""
-        task = plan(self._peek())
+        with self._engine.connect() as connection:
+            task = plan(self._found(connection))
         if task is None:
             return False
-        opened = self._site.session if task.revision.concurrent else self._site.transaction
-        with opened() as connection:
+        with self._site.session() if task.concurrent else self._site.transaction() as connection:
             if plan(self._found(connection)) == task:
                 self._perform(connection, task)
         return True
 
     def _perform(self, connection: Connection, task: Task) -> None:
-        """Do a step. Before and after it the row says so, which in a transaction nobody gets to see."""
-        self._record(connection, task, finished=False)
+        """Do a step. The database says so before and after it, which in a transaction nobody gets to see."""
         before, after = self._callbacks
+        write_state(connection, task.under_way)
         if before is not None:
             before(connection, task.step)
-        task.run(_operations(connection))
+        task.run(connection)
         if after is not None:
             after(connection, task.step)
-        self._record(connection, task, finished=True)
+        write_state(connection, task.done)
+
+    def _first(self, target: str) -> Task | None:
+        """Return the first step in a database that has no tables."""
+        at_once = target == REVISIONS[-1].revision and self._callbacks == (None, None)
+        if at_once and self._history.revisions == REVISIONS:
+            return Creation(target, self._history.compatible_from)
+        return next(iter(self._history.upwards(BASE, target)), None)
+
+    # --- what is there ------------------------------------------------------------------------
+
+    def _state(self, connection: Connection) -> SchemaState | None:
+        def execute(statement: str) -> Sequence[Sequence[object]]:
+            return connection.exec_driver_sql(statement).fetchall()
+
+        return read_state(execute, self._engine.dialect.name, self._schema)
+
+    def _found(self, connection: Connection) -> SchemaState | None:
+        """Return the state of the tables, also of those that were made without a version table.
+
+        Raises:
+            SchemaForeign: There are tables under our names, and they are not ours, or not all of ours.
+        """
+        state = self._state(connection)
+        if state is not None:
+            return state
+        inspector = inspect(connection)
+        first = {table.name: _columns(table, self._engine) for table in revision_0001.tables().sorted_tables}
+        there = {*first, schema_table.name}.intersection(inspector.get_table_names(schema=self._schema))
+        expected = {**first, schema_table.name: _columns(schema_table, self._engine)}
+        strange = {
+            name
+            for name in there
+            if not expected[name] <= {column["name"] for column in inspector.get_columns(name, schema=self._schema)}
+        }
+        ours = there & set(first)
+        if strange or (ours and ours != set(first)):
+            raise SchemaForeign(tuple(sorted(strange or ours)))
+        return SchemaState(revision_0001.revision, revision_0001.compatible_from) if ours else None
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        """Turn whatever a driver raises into an error of orderkit."""
+        try:
+            yield
+        except PoolTimeout as error:
+            raise StorageBusy("Every connection of the pool was in use for too long. Repeat it.") from error
+        except (SQLAlchemyError, OSError) as error:
+            raise self._failure(getattr(error, "orig", None) or error) from error
+
+    def _failure(self, error: BaseException) -> OrderKitError:
+        fault = self._dialect.fault(error)
+        if fault.kind in {FaultKind.BUSY, FaultKind.LOCK_TIMEOUT}:
+            return StorageBusy(
+                "Others used a table, or migrated, for too long. What was finished stays, the rest was not begun or is "
+                f"begun anew when you repeat it. [{fault.code}]"
+            )
+        return failure(fault, Phase.CONNECTING)
+
+
+def _columns(table: Table, engine: Engine) -> set[str]:
+    """Return the names of the columns that a table has on an engine's database."""
+    on_postgresql = engine.dialect.name == "postgresql"
+    return {column.name for column in table.columns if on_postgresql or not isinstance(column.type, PostgresqlOnly)}

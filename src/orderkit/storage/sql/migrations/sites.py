@@ -30,6 +30,10 @@ class Site(Protocol):
         """Whether a transaction holds for statements about tables."""
         ...
 
+    def looking(self) -> AbstractContextManager[Connection]:
+        """Open a connection to look at the tables, whoever migrates."""
+        ...
+
     def transaction(self) -> AbstractContextManager[Connection]:
         """Open a connection in a transaction, which is committed at the end of the block."""
         ...
@@ -48,6 +52,10 @@ class SqliteSite:
         self._engine = engine
         self._lock = write_lock_of(engine)
         self._timeout = lock_timeout
+
+    def looking(self) -> AbstractContextManager[Connection]:
+        """Open a connection that reads."""
+        return self._engine.connect()
 
     @contextmanager
     def transaction(self) -> Generator[Connection]:
@@ -83,12 +91,20 @@ class PostgresqlSite:
         self._timeout = lock_timeout
 
     @contextmanager
+    def looking(self) -> Generator[Connection]:
+        """Open a connection in a transaction that changes nothing."""
+        with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+            if self._schema is not None:
+                connection.exec_driver_sql(f'SET LOCAL search_path TO "{self._schema}"')
+            yield connection
+
+    @contextmanager
     def transaction(self) -> Generator[Connection]:
         """Open a connection in a transaction, alone among migrations."""
-        with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        with self.looking() as connection:
             self._set(connection, "SET LOCAL", self._timeout)
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
-            self._enter_schema(connection)
+            self._create_schema(connection)
             yield connection
 
     @contextmanager
@@ -112,14 +128,12 @@ class PostgresqlSite:
         connection.exec_driver_sql(f"{command} lock_timeout = {int(lock_timeout * 1000)}")
         connection.exec_driver_sql(f"{command} statement_timeout = 0")
 
-    def _enter_schema(self, connection: Connection) -> None:
-        """Have names mean those of the schema, which is made if it is not there."""
+    def _create_schema(self, connection: Connection) -> None:
+        """Make the schema if it is not there; one who may not make any is not asked to."""
         if self._schema is None:
             return
-        missing = connection.exec_driver_sql(f"SELECT to_regnamespace('\"{self._schema}\"') IS NULL").scalar()
-        if missing:
+        if connection.exec_driver_sql(f"SELECT to_regnamespace('\"{self._schema}\"') IS NULL").scalar():
             connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
-        connection.exec_driver_sql(f'SET LOCAL search_path TO "{self._schema}"')
 
     def _reset(self, connection: Connection) -> None:
         """Give the connection back as it was, or not at all."""
@@ -140,6 +154,10 @@ class MariadbSite:
         self._engine = engine
         self._timeout = lock_timeout
 
+    def looking(self) -> AbstractContextManager[Connection]:
+        """Open a connection that reads."""
+        return self._engine.connect()
+
     def transaction(self) -> AbstractContextManager[Connection]:
         """Open a session: a statement about tables commits here, whatever surrounds it."""
         return self.session()
@@ -151,7 +169,7 @@ class MariadbSite:
             seconds = max(1, int(self._timeout))
             # The lock's name is of the whole server.
             name = "CONCAT('orderkit_schema_', MD5(DATABASE()))"
-            if connection.exec_driver_sql(f"SELECT GET_LOCK({name}, {seconds})").scalar() != 1:  # noqa: S608 - names
+            if connection.exec_driver_sql(f"SELECT GET_LOCK({name}, {seconds})").scalar() != 1:
                 raise StorageBusy("Another migration was running for too long; nothing was changed. Repeat it.")
             connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {seconds}")
             try:
@@ -159,7 +177,7 @@ class MariadbSite:
             finally:
                 with suppress(Exception):
                     connection.exec_driver_sql("SET SESSION lock_wait_timeout = DEFAULT")
-                    connection.exec_driver_sql(f"SELECT RELEASE_LOCK({name})")  # noqa: S608 - names
+                    connection.exec_driver_sql(f"SELECT RELEASE_LOCK({name})")
 
 
 def site_for(engine: Engine, schema: str | None, lock_timeout: float) -> Site:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Index, MetaData, inspect, text
+from sqlalchemy import Connection, MetaData, Table, inspect, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,23 +28,24 @@ def create_missing(op: Operations, metadata: MetaData) -> None:
 def create_all(connection: Connection, metadata: MetaData) -> None:
     """Create the tables and indexes that are not there, also those of a table that is."""
     there = set(inspect(connection).get_table_names())
-    metadata.create_all(connection, [one for one in metadata.sorted_tables if one.name not in there], checkfirst=False)
+    missing = [table for table in metadata.sorted_tables if table.name not in there]
+    metadata.create_all(connection, missing, checkfirst=False)
     for table in metadata.sorted_tables:
         if table.name in there:
-            present = {index["name"] for index in inspect(connection).get_indexes(table.name)}
-            for index in sorted(table.indexes, key=_name):
-                if index.name not in present:
-                    index.create(connection, checkfirst=False)
+            _create_indexes(connection, table)
+
+
+def _create_indexes(connection: Connection, table: Table) -> None:
+    there = {index["name"] for index in inspect(connection).get_indexes(table.name)}
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        if index.name not in there:
+            index.create(connection, checkfirst=False)
 
 
 def drop_existing(op: Operations, metadata: MetaData) -> None:
     """Drop the tables that are there."""
     for table in reversed(metadata.sorted_tables):
         op.drop_table(table.name, if_exists=True)
-
-
-def _name(index: Index) -> str:
-    return str(index.name)
 
 
 def add_index(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from orderkit.storage.sql.migrations.versions import revision_0001
+from orderkit.storage.sql.migrations.versions import revision_0001, revision_0002
 
-REVISIONS = (revision_0001,)
+REVISIONS = (revision_0001, revision_0002)
 
 NEEDS = "0001"
 """The oldest revision whose tables this release can read and write. What a later one adds, it does without."""

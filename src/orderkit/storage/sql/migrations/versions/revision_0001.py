@@ -5,7 +5,7 @@ The tables stand here as they were when this revision was made: what the models 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -22,11 +22,13 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from orderkit.storage.sql.migrations.steps import create_missing, drop_existing
-from orderkit.storage.sql.tables import SequenceNumber, TransactionId
+from orderkit.storage.sql.tables import CodePointText, SequenceNumber, TransactionId
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
@@ -48,11 +50,15 @@ def downgrade(op: Operations) -> None:
     drop_existing(op, tables())
 
 
-_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
-_TIME = DateTime(timezone=True).with_variant(Text(), "sqlite")
-_JSON = Text().with_variant(JSON(), "postgresql")
+_MARIADB = ("mysql", "mariadb")
+_TIME = DateTime(timezone=True).with_variant(Text(), "sqlite").with_variant(DATETIME(fsp=6), *_MARIADB)
+_JSON = Text().with_variant(JSON(), "postgresql").with_variant(CodePointText(), *_MARIADB)
 _NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 _XID_NOW = text("pg_current_xact_id()")
+_NAME, _TENANT, _ID, _KIND = 255, 100, 64, 64
+_OPTIONS: dict[str, Any] = {f"{name}_engine": "InnoDB" for name in _MARIADB} | {
+    f"{name}_row_format": "DYNAMIC" for name in _MARIADB
+}
 
 
 def tables() -> MetaData:
@@ -65,20 +71,32 @@ def tables() -> MetaData:
     _order_labels(metadata)
     _outbox(metadata)
     _idempotency_keys(metadata)
-    Table("orderkit_order_numbers", metadata, _key("tenant"), _column("last", BigInteger()))
+    _table(metadata, "order_numbers", _tenant(), _amount("last"))
     return metadata
 
 
-def _column(name: str, kind: TypeEngine[object], *, nullable: bool = False) -> Column[object]:
-    return Column(name, kind, nullable=nullable)
+def _text_type(length: int | None) -> TypeEngine[str]:
+    return Text().with_variant(Text(collation="C"), "postgresql").with_variant(CodePointText(length), *_MARIADB)
 
 
-def _key(name: str) -> Column[str]:
-    return Column(name, _TEXT, primary_key=True)
+def _table(metadata: MetaData, name: str, *items: SchemaItem, **options: Any) -> Table:
+    return Table(f"orderkit_{name}", metadata, *items, **_OPTIONS, **options)
 
 
-def _text(name: str, *, nullable: bool = False) -> Column[str]:
-    return Column(name, _TEXT, nullable=nullable)
+def _key(name: str, length: int = _NAME) -> Column[str]:
+    return Column(name, _text_type(length), primary_key=True)
+
+
+def _tenant() -> Column[str]:
+    return _key("tenant", _TENANT)
+
+
+def _text(name: str, length: int = _NAME, *, nullable: bool = False) -> Column[str]:
+    return Column(name, _text_type(length), nullable=nullable)
+
+
+def _document(name: str) -> Column[str]:
+    return Column(name, _text_type(None), nullable=False)
 
 
 def _time(name: str, *, nullable: bool = False) -> Column[object]:
@@ -105,11 +123,11 @@ def _index(table: Table, name: str, *columns: str, unique: bool = False, where: 
 
 
 def _orders(metadata: MetaData) -> None:
-    table = Table(
-        "orderkit_orders",
+    table = _table(
         metadata,
-        _key("tenant"),
-        _key("id"),
+        "orders",
+        _tenant(),
+        _key("id", _ID),
         _text("number", nullable=True),
         _text("status"),
         _text("substate", nullable=True),
@@ -124,7 +142,7 @@ def _orders(metadata: MetaData) -> None:
         _time("expires_at", nullable=True),
         _number("version"),
         _number("schema_version"),
-        _text("document"),
+        _document("document"),
         Column("metadata", _JSON, nullable=False),
     )
     _index(table, "orders_number", "tenant", "number", unique=True, where="number IS NOT NULL")
@@ -138,11 +156,11 @@ def _orders(metadata: MetaData) -> None:
 
 
 def _order_lines(metadata: MetaData) -> None:
-    table = Table(
-        "orderkit_order_lines",
+    table = _table(
         metadata,
-        _key("tenant"),
-        _key("order_id"),
+        "order_lines",
+        _tenant(),
+        _key("order_id", _ID),
         _key("line_id"),
         _number("position"),
         _text("sku"),
@@ -156,13 +174,13 @@ def _order_lines(metadata: MetaData) -> None:
 
 
 def _events(metadata: MetaData) -> None:
-    Table(
-        "orderkit_events",
+    _table(
         metadata,
+        "events",
         Column("xid", TransactionId, nullable=False, server_default=_XID_NOW),
         Column("seq", SequenceNumber, Identity(), nullable=False),
-        _key("tenant"),
-        _key("order_id"),
+        _tenant(),
+        _key("order_id", _ID),
         Column("version", Integer, primary_key=True, autoincrement=False),
         _text("id"),
         _text("type"),
@@ -171,19 +189,19 @@ def _events(metadata: MetaData) -> None:
         _text("actor", nullable=True),
         _text("correlation_id", nullable=True),
         _text("causation_id", nullable=True),
-        _text("data"),
+        _document("data"),
     )
 
 
 def _personal(metadata: MetaData) -> None:
-    table = Table(
-        "orderkit_personal",
+    table = _table(
         metadata,
-        _key("tenant"),
+        "personal",
+        _tenant(),
         _key("id"),
-        _text("order_id"),
+        _text("order_id", _ID),
         _text("kind"),
-        _text("data"),
+        _document("data"),
         _time("created_at"),
         _time("erased_at", nullable=True),
     )
@@ -191,25 +209,25 @@ def _personal(metadata: MetaData) -> None:
 
 
 def _order_labels(metadata: MetaData) -> None:
-    table = Table(
-        "orderkit_order_labels",
+    table = _table(
         metadata,
-        _key("tenant"),
-        _key("kind"),
+        "order_labels",
+        _tenant(),
+        _key("kind", _KIND),
         _key("name"),
         _key("value"),
-        _key("order_id"),
+        _key("order_id", _ID),
     )
     _index(table, "order_labels_order", "tenant", "order_id")
 
 
 def _outbox(metadata: MetaData) -> None:
-    table = Table(
-        "orderkit_outbox",
+    table = _table(
         metadata,
+        "outbox",
         Column("xid", TransactionId, nullable=False, server_default=_XID_NOW),
         Column("seq", _NUMBER, Identity(), primary_key=True),
-        _text("tenant"),
+        _text("tenant", _TENANT),
         _text("id"),
         Column("bucket", SmallInteger, nullable=False),
         _text("topic"),
@@ -221,8 +239,8 @@ def _outbox(metadata: MetaData) -> None:
         _number("schema_version"),
         _text("source"),
         _text("content_type"),
-        _text("payload"),
-        _text("headers"),
+        _document("payload"),
+        _document("headers"),
         _text("traceparent", nullable=True),
         _time("occurred_at"),
         _time("available_at"),
@@ -233,14 +251,14 @@ def _outbox(metadata: MetaData) -> None:
 
 
 def _idempotency_keys(metadata: MetaData) -> None:
-    table = Table(
-        "orderkit_idempotency_keys",
+    table = _table(
         metadata,
-        _key("tenant"),
+        "idempotency_keys",
+        _tenant(),
         _key("scope"),
         _key("key"),
         _text("fingerprint"),
-        _text("order_id"),
+        _text("order_id", _ID),
         _number("order_version"),
         _time("created_at"),
         _time("expires_at"),
