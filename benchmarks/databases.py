@@ -9,13 +9,19 @@ import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import psycopg
 from sqlalchemy import URL, make_url
 
 from orderkit import OrderKit
 
+if TYPE_CHECKING:
+    import pymysql
+
 SERVER = os.environ.get("ORDERKIT_TEST_POSTGRESQL_URL", "postgresql://root@127.0.0.1:5432/postgres")
+
+MARIADB_SERVER = os.environ.get("ORDERKIT_TEST_MARIADB_URL", "mariadb://root@127.0.0.1:3306/")
 
 PLACED = {"orders": 1, "order_lines": 3, "events": 1, "outbox": 1, "idempotency_keys": 1}
 """How many rows each placed order has in each table."""
@@ -71,6 +77,52 @@ def create_tables(url: URL) -> None:
 
 
 @contextmanager
+def mariadb_database() -> Generator[URL, None, None]:
+    """Return the URL of a new database of MariaDB with the kit's tables, dropped at the end of the block.
+
+    Raises:
+        Unavailable: The server does not answer, or PyMySQL is not installed.
+    """
+    name = f"orderkit_bench_{secrets.token_hex(6)}"
+    server = make_url(MARIADB_SERVER).set(database=None)
+    with mariadb_connection(server) as connection:
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+        try:
+            database = server.set(database=name)
+            with OrderKit.from_url(text_of(database, "mariadb+pymysql")) as kit:
+                kit.create_schema()
+            yield database
+        finally:
+            connection.cursor().execute(f"DROP DATABASE {name}")
+
+
+@contextmanager
+def mariadb_connection(url: URL) -> Generator[pymysql.Connection, None, None]:
+    """Open a connection of PyMySQL that commits each statement, as the kit does.
+
+    Raises:
+        Unavailable: The server does not answer, or PyMySQL is not installed.
+    """
+    try:
+        import pymysql
+
+        connection = pymysql.connect(
+            host=url.host,
+            port=url.port or 3306,
+            user=url.username,
+            password=str(url.password or ""),
+            database=url.database,
+            charset="utf8mb4",
+            autocommit=True,
+            init_command="SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        )
+    except (ImportError, OSError, RuntimeError) as error:
+        raise Unavailable(f"no MariaDB at {url.host}:{url.port or 3306}, or no PyMySQL") from error
+    with closing(connection):
+        yield connection
+
+
+@contextmanager
 def sqlite_database() -> Generator[Path, None, None]:
     """Return the path of a new file with the kit's tables, removed at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="orderkit-bench-") as directory:
@@ -111,6 +163,10 @@ def count(database: URL | Path, query: str) -> int:
     if isinstance(database, Path):
         with closing(sqlite3.connect(database)) as file:
             return int(file.execute(query).fetchone()[0])
+    if database.get_backend_name() == "mariadb":
+        with mariadb_connection(database) as mariadb, mariadb.cursor() as cursor:
+            cursor.execute(query)
+            return int(cast("tuple[int]", cursor.fetchone())[0])
     with psycopg.connect(text_of(database)) as connection:
         row = connection.execute(query.encode()).fetchone()
     return int(row[0]) if row else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -46,28 +46,47 @@ def django_settings(database: URL | Path) -> dict[str, object]:
     }
 
 
+class DjangoPlace:
+    """Place orders with Django's ORM: the same rows in the very same tables and indexes."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._models = {table: _model(alias, table) for table in (KEYS, ORDERS, LINES, EVENTS, OUTBOX)}
+        self._atomic = _django_db().transaction.atomic
+
+    def one(self, rows: Placed) -> None:
+        """Place an order."""
+        with self._atomic(using=self._alias):
+            self._create(KEYS, rows.key)
+            self._create(ORDERS, rows.order)
+            self._create_many(LINES, rows.lines)
+            self._create(EVENTS, rows.event)
+            self._create(OUTBOX, rows.message)
+
+    def many(self, orders: Sequence[Placed]) -> None:
+        """Place many orders at once."""
+        with self._atomic(using=self._alias):
+            self._create_many(KEYS, [rows.key for rows in orders])
+            self._create_many(ORDERS, [rows.order for rows in orders])
+            self._create_many(LINES, [line for rows in orders for line in rows.lines])
+            self._create_many(EVENTS, [rows.event for rows in orders])
+            self._create_many(OUTBOX, [rows.message for rows in orders])
+
+    def _create(self, table: Table, row: Row) -> None:
+        self._models[table].objects.using(self._alias).create(**_fields(table, row))
+
+    def _create_many(self, table: Table, rows: Sequence[Row]) -> None:
+        model = self._models[table]
+        model.objects.using(self._alias).bulk_create([model(**_fields(table, row)) for row in rows])
+
+
 @contextmanager
-def django_place(database: URL | Path) -> Generator[Callable[[Placed], None], None, None]:
-    """Return how an order is placed with Django's ORM: the same rows in the very same tables and indexes."""
-    db, alias = _django_db(), f"bench_{secrets.token_hex(6)}"
-    connections = db.connections
+def django_place(database: URL | Path) -> Generator[DjangoPlace, None, None]:
+    """Return how orders are placed with Django's ORM."""
+    connections, alias = _django_db().connections, f"bench_{secrets.token_hex(6)}"
     connections.databases.update(connections.configure_settings({"default": {}, alias: django_settings(database)}))
-    models = {table: _model(alias, table) for table in (KEYS, ORDERS, LINES, EVENTS, OUTBOX)}
-
-    def create(table: Table, row: Row) -> None:
-        models[table].objects.using(alias).create(**_fields(table, row))
-
-    def place(rows: Placed) -> None:
-        with db.transaction.atomic(using=alias):
-            create(KEYS, rows.key)
-            create(ORDERS, rows.order)
-            lines = [models[LINES](**_fields(LINES, line)) for line in rows.lines]
-            models[LINES].objects.using(alias).bulk_create(lines)
-            create(EVENTS, rows.event)
-            create(OUTBOX, rows.message)
-
     try:
-        yield place
+        yield DjangoPlace(alias)
     finally:
         connections[alias].close()
         del connections[alias], connections.databases[alias]

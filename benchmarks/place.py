@@ -15,7 +15,7 @@ from benchmarks.measure import Contender, Plan, Race, Ratio, Stage, Timed, await
 from benchmarks.peers import django_place
 from benchmarks.rooms import Room
 from benchmarks.samples import CUSTOMER, Placed, lines, place
-from orderkit import AsyncOrderKit
+from orderkit import AsyncOrderKit, Settings
 
 WORKERS = 32
 
@@ -29,6 +29,9 @@ SELECT_1 = "select 1"
 DJANGO = "Django ORM, same rows"
 SQLITE = "raw sqlite3"
 PSYCOPG_32 = "psycopg in 32 threads"
+GROUPS = "orderkit, 32 threads, group commit"
+ASYNC_GROUPS = "orderkit, 32 tasks on asyncpg, group commit"
+PYMYSQL = "raw PyMySQL, same statements"
 SQLITE_32 = "raw sqlite3 with busy_timeout, 32 threads"
 
 
@@ -37,9 +40,9 @@ def kit(room: Room) -> Contender:
     return Timed(room.supply.keys, one_by_one(partial(place, room.kit())))
 
 
-def kit_in_a_crowd(room: Room) -> Contender:
+def kit_in_a_crowd(room: Room, *, group_commit: bool = False) -> Contender:
     """Return the kit in 32 threads."""
-    operation = partial(place, room.kit(pool_size=WORKERS))
+    operation = partial(place, room.kit(pool_size=WORKERS, group_commit=group_commit))
     return Timed(room.supply.keys, in_threads(room.threads(WORKERS), [operation] * WORKERS))
 
 
@@ -55,6 +58,23 @@ def async_kit(room: Room) -> Contender:
     return Timed(room.supply.keys, awaited(runner, operation))
 
 
+def async_kit_in_groups(room: Room) -> Contender:
+    """Return the kit on asyncpg in 32 tasks, whose commits are written in groups."""
+    runner = room.stack.enter_context(asyncio.Runner())
+    settings = Settings(pool_size=WORKERS, group_commit=True)
+    kit = AsyncOrderKit.from_url(room.postgresql_url("postgresql+asyncpg"), settings=settings)
+    room.stack.callback(lambda: runner.run(kit.close()))
+
+    async def share(keys: Sequence[str]) -> None:
+        for key in keys:
+            await kit.orders.place(lines=lines(), customer=CUSTOMER, idempotency_key=key)
+
+    async def perform(keys: Sequence[str]) -> None:
+        await asyncio.gather(*(share(keys[first::WORKERS]) for first in range(WORKERS)))
+
+    return Timed(room.supply.keys, lambda keys: runner.run(perform(keys)))
+
+
 def base(room: Room) -> Contender:
     """Return the ordinary way: a statement for each kind of row."""
     return Timed(room.supply.rows, one_by_one(room.raw().place))
@@ -68,7 +88,7 @@ def base_in_a_crowd(room: Room) -> Contender:
 
 def django(room: Room) -> Contender:
     """Return Django's ORM."""
-    return Timed(room.supply.rows, one_by_one(room.stack.enter_context(django_place(room.database))))
+    return Timed(room.supply.rows, one_by_one(room.stack.enter_context(django_place(room.database)).one))
 
 
 def same_cte(room: Room) -> Contender:
@@ -145,9 +165,26 @@ BENCHMARKS = (
         floors=(SELECT_1, ONE_ROW, SAME_CTE, PIPELINE),
     ),
     Race(
-        partial(stage, rooms.on_postgresql, {KIT: kit_in_a_crowd, PSYCOPG_32: base_in_a_crowd}),
-        (Ratio("place.postgresql.32", KIT, PSYCOPG_32, 0.85),),
+        partial(
+            stage,
+            rooms.on_postgresql,
+            {
+                KIT: kit_in_a_crowd,
+                GROUPS: partial(kit_in_a_crowd, group_commit=True),
+                ASYNC_GROUPS: async_kit_in_groups,
+                PSYCOPG_32: base_in_a_crowd,
+            },
+        ),
+        (
+            Ratio("place.postgresql.32", KIT, PSYCOPG_32, 0.85),
+            Ratio("place.postgresql.32.groups", GROUPS, PSYCOPG_32, 0.45),
+            Ratio("place.postgresql.32.groups.async", ASYNC_GROUPS, PSYCOPG_32, 0.45),
+        ),
         operations=320,
+    ),
+    Race(
+        partial(stage, rooms.on_mariadb, {KIT: kit, PYMYSQL: base}),
+        (Ratio("place.mariadb.1", KIT, PYMYSQL, 1.3),),
     ),
     Race(
         partial(stage, rooms.on_sqlite, {KIT: kit, SQLITE: base, DJANGO: django}),
@@ -158,8 +195,19 @@ BENCHMARKS = (
         (Ratio("place.sqlite.normal", KIT, SQLITE, 2.3),),
     ),
     Race(
-        partial(stage, rooms.on_sqlite, {KIT: kit_in_a_crowd, SQLITE_32: base_in_a_crowd}),
-        (Ratio("place.sqlite.full.32", KIT, SQLITE_32, 0.75),),
+        partial(
+            stage,
+            rooms.on_sqlite,
+            {
+                KIT: kit_in_a_crowd,
+                GROUPS: partial(kit_in_a_crowd, group_commit=True),
+                SQLITE_32: base_in_a_crowd,
+            },
+        ),
+        (
+            Ratio("place.sqlite.full.32", KIT, SQLITE_32, 0.75),
+            Ratio("place.sqlite.full.32.groups", GROUPS, SQLITE_32, 0.45),
+        ),
         operations=160,
     ),
 )

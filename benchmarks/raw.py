@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import psycopg
 
@@ -21,6 +21,9 @@ from orderkit.orders.tables import EVENTS, LINES, ORDERS
 from orderkit.storage.sql.databases import dialect_for
 from orderkit.storage.sql.execution import Rows
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Row, Table, Value
+
+if TYPE_CHECKING:
+    import pymysql
 
 
 class Cursor(Protocol):
@@ -41,6 +44,7 @@ class Raw:
         begin: Begin a transaction.
         commit: End it.
         encode: Make parameters of a row.
+        quote: What stands around the name of a column.
     """
 
     def __init__(
@@ -50,13 +54,15 @@ class Raw:
         begin: Callable[[], object],
         commit: Callable[[], object],
         encode: Callable[[Iterable[Value]], Sequence[Value]] = tuple,
+        *,
+        quote: str = '"',
     ) -> None:
         self._cursor = cursor
         self._begin = begin
         self._commit = commit
         self._encode = encode
-        self._inserts = {table: _insert(table, placeholder) for table in (KEYS, ORDERS, LINES, EVENTS, OUTBOX)}
-        self._insert_lines = _insert(LINES, placeholder, rows=3)
+        self._inserts = {table: _insert(table, placeholder, quote) for table in (KEYS, ORDERS, LINES, EVENTS, OUTBOX)}
+        self._insert_lines = _insert(LINES, placeholder, quote, rows=3)
         p = placeholder
         self._select_order = f"SELECT {_ORDER} FROM orderkit_orders WHERE tenant = {p} AND id = {p}"
         self._select_lines = (
@@ -119,9 +125,9 @@ _ORDER = (
 _LINE = "line_id, sku, units, precision, unit_price, total, cancelled"
 
 
-def _insert(table: Table, placeholder: str, rows: int = 1) -> str:
+def _insert(table: Table, placeholder: str, quote: str, rows: int = 1) -> str:
     row = f"({', '.join([placeholder] * len(table.columns))})"
-    columns = ", ".join(f'"{column}"' for column in table.columns)
+    columns = ", ".join(f"{quote}{column}{quote}" for column in table.columns)
     return f"INSERT INTO orderkit_{table.name} ({columns}) VALUES {', '.join([row] * rows)}"
 
 
@@ -177,6 +183,13 @@ def _line(row: Sequence[object]) -> OrderLine:
 def on_psycopg(connection: psycopg.Connection) -> Raw:
     """Return the raw way on psycopg, which begins a transaction by itself unless the connection autocommits."""
     return Raw(cast("Cursor", connection.cursor()), "%s", lambda: None, connection.commit)
+
+
+def on_pymysql(connection: pymysql.Connection) -> Raw:
+    """Return the raw way on PyMySQL, on a connection that leaves transactions alone."""
+    cursor = connection.cursor()
+    begin, commit = (lambda: cursor.execute("START TRANSACTION")), (lambda: cursor.execute("COMMIT"))
+    return Raw(cast("Cursor", cursor), "%s", begin, commit, quote="`")
 
 
 def on_sqlite(connection: sqlite3.Connection) -> Raw:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,6 +59,11 @@ def mariadb_database() -> Iterator[URL]:
         try:
             yield server.set(database=name)
         finally:
+            # A connection left open inside a transaction would keep the tables from being dropped.
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
+            for (identifier,) in cursor.fetchall():
+                with suppress(pymysql.Error):
+                    cursor.execute("KILL %s", (identifier,))
             cursor.execute(f"DROP DATABASE `{name}`")
 
 

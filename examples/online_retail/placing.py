@@ -15,6 +15,7 @@ from reading import Invoice, Row
 
 from orderkit import Charge, Discount, Line, Money, Order, OrderFilter, OrderKit, UnitPrice
 from orderkit.errors import AlreadyExists, IdempotencyMismatch, InvalidInput
+from orderkit.orders.fields import PlaceFields
 
 CURRENCY: Final = "GBP"
 TAG: Final = "online-retail"
@@ -106,7 +107,7 @@ def place(kit: OrderKit, invoice: Invoice, began_at: datetime) -> Placed:
     if not planned.in_order:
         return Placed(planned.rest)
     try:
-        order = _place(kit, invoice, planned)
+        order = kit.orders.place(**fields_of(invoice, planned), idempotency_key=f"{TAG}/{invoice.number}")
     except InvalidInput as error:
         refused = [(Kind.REFUSED, row) for row in planned.in_order]
         return Placed(planned.rest + refused, problem=error.code)
@@ -115,20 +116,20 @@ def place(kit: OrderKit, invoice: Invoice, began_at: datetime) -> Placed:
     return Placed(planned.rest, is_new=order.created_at >= began_at)
 
 
-def _place(kit: OrderKit, invoice: Invoice, planned: Plan) -> Order:
-    return kit.orders.place(
-        number=invoice.number,
-        placed_at=invoice.invoiced_at.replace(tzinfo=_SHOP_CLOCK),
-        customer=invoice.customer,
-        currency=CURRENCY,
-        lines=[_line(row) for row in planned.lines],
-        charges=[_charge(row) for row in planned.charges],
-        discounts=[_discount(row) for row in planned.discounts],
-        confirmed=True,
-        tags=[TAG],
-        metadata={"country": invoice.rows[0].country},
-        idempotency_key=f"{TAG}/{invoice.number}",
-    )
+def fields_of(invoice: Invoice, planned: Plan) -> PlaceFields:
+    """Return what is ordered, as `place` takes it."""
+    return {
+        "number": invoice.number,
+        "placed_at": invoice.invoiced_at.replace(tzinfo=_SHOP_CLOCK),
+        "customer": invoice.customer,
+        "currency": CURRENCY,
+        "lines": [_line(row) for row in planned.lines],
+        "charges": [_charge(row) for row in planned.charges],
+        "discounts": [_discount(row) for row in planned.discounts],
+        "confirmed": True,
+        "tags": [TAG],
+        "metadata": {"country": invoice.rows[0].country},
+    }
 
 
 def _line(row: Row) -> Line:

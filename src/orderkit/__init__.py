@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from orderkit.orders.customers import CustomerExport, Erasure, OrderExport
     from orderkit.orders.reading import PersonalData, RecordedEvent
     from orderkit.orders.searching import OrderFilter, Page
+    from orderkit.unit_of_work.storage import PoolFigures
 
 _HOMES = {
     "AddCharge": "orderkit.domain.commands",
@@ -105,6 +106,7 @@ _HOMES = {
     "PersonalData": "orderkit.orders.reading",
     "PlaceDraft": "orderkit.domain.commands",
     "PlaceOrder": "orderkit.domain.commands",
+    "PoolFigures": "orderkit.unit_of_work.storage",
     "Preview": "orderkit.domain.decisions",
     "Profile": "orderkit.kit.settings",
     "RandomNumbers": "orderkit.domain.numbers",
@@ -177,6 +179,7 @@ __all__ = [
     "PersonalData",
     "PlaceDraft",
     "PlaceOrder",
+    "PoolFigures",
     "Preview",
     "Profile",
     "RandomNumbers",

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.integration.kit.conftest import place, postgresql, tenant
+from tests.integration.kit.conftest import mariadb, place, postgresql, tenant
 
-__all__ = ["place", "postgresql", "tenant"]
+__all__ = ["mariadb", "place", "postgresql", "tenant"]

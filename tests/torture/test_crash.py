@@ -70,8 +70,12 @@ class Taker:
 
 
 def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
-    return subprocess.Popen([sys.executable, "-m", f"tests.torture.{module}", *arguments], cwd=ROOT, env=environment)
+    return subprocess.Popen([sys.executable, "-m", f"tests.torture.{module}", *arguments], cwd=ROOT, env=with_paths())
+
+
+def with_paths() -> dict[str, str]:
+    """Return the environment of a process that finds the package and its tests."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
 
 
 @contextmanager

@@ -66,21 +66,21 @@ class JsonLines:
         self._closing = ExitStack()
         self.stopped = False
         self._waiting = False
+        self._stream: io.BufferedReader | gzip.GzipFile
 
     def __enter__(self) -> Self:
-        raw: BinaryIO
         if self._path == "-":
-            raw = sys.stdin.buffer
+            self._file: BinaryIO = sys.stdin.buffer
         else:
-            raw = self._closing.enter_context(self._opened())
+            self._file = self._closing.enter_context(self._opened())
             self.size = Path(self._path).stat().st_size if Path(self._path).is_file() else None
-        self._raw = raw
-        # Only what is buffered can be looked at before it is read.
-        buffered = io.BufferedReader(cast("io.RawIOBase", raw))
-        self._closing.callback(buffered.detach)
-        self._stream: BinaryIO | gzip.GzipFile = buffered
-        if buffered.peek(2)[:2] == _GZIP:
-            self._stream = gzip.GzipFile(fileobj=buffered)
+        # A second buffer over one that there is would wait for a pipe to fill it.
+        buffered = cast("io.BufferedReader", self._file)
+        if not hasattr(buffered, "peek"):
+            buffered = io.BufferedReader(cast("io.RawIOBase", self._file))
+            self._closing.callback(buffered.detach)
+        compressed = buffered.peek(2)[:2] == _GZIP
+        self._stream = gzip.GzipFile(fileobj=buffered) if compressed else buffered
         return self
 
     def __exit__(
@@ -91,7 +91,7 @@ class JsonLines:
     @property
     def position(self) -> int:
         """How many bytes of the file were read, for a bar that shows how far it is."""
-        return self._raw.tell() if self.size is not None else 0
+        return self._file.tell() if self.size is not None else 0
 
     def stop(self) -> None:
         """End after the line that is being read; a reader that waits for its next line ends at once."""

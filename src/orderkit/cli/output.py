@@ -129,6 +129,11 @@ class Output:
         """Tell people something; programs do not get to see it."""
         self.err.print(masked(message, self._secrets), markup=False, highlight=False, soft_wrap=True)
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is somebody to ask: at a terminal, and not behind a program that reads JSON."""
+        return not self.as_json and sys.stdin.isatty()
+
     def confirm(self, question: str, *, yes: bool) -> None:
         """Go on only if somebody agrees.
 
@@ -141,7 +146,7 @@ class Output:
         """
         if yes:
             return
-        if self.as_json or not sys.stdin.isatty():
+        if not self.can_ask:
             raise NotConfirmed("This needs a yes and nobody can be asked here; nothing was changed. Give --yes.")
         answer = self.err.input(f"{question} [y/N] ", markup=False)
         if answer.strip().lower() not in {"y", "yes"}:

@@ -17,7 +17,7 @@ if not settings.configured:
     settings.configure(USE_TZ=False, TIME_ZONE="Europe/Berlin", DATABASES={})
     django.setup()
 
-from django.db import connections, transaction
+from django.db import connections, transaction  # noqa: E402 - not before the settings
 
 ENGINES = {"sqlite": "sqlite3", "postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
 

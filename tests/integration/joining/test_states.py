@@ -520,7 +520,8 @@ class TestWhatTheTransactionMayNot:
             for _ in range(20):
                 guest.place(other)
             guest.kit.within(other).orders.confirm(second)
-            with pytest.raises(TransactionManagementError), django_setup.atomic(alias):
+
+            def go_on() -> None:
                 guest.kit.within(theirs).orders.confirm(first)
                 waiting = threading.Thread(target=guest.kit.within(other).orders.confirm, args=(first,))
                 waiting.start()
@@ -532,6 +533,9 @@ class TestWhatTheTransactionMayNot:
                 guest.refused_to_write(theirs, TransactionAborted, "only be rolled back")
                 with theirs.cursor() as cursor:
                     cursor.execute("SELECT 1")
+
+            with pytest.raises(TransactionManagementError):
+                django_setup.atomic(alias)(go_on)()
             other.commit()
         django_setup.forget(alias)
         assert guest.orders() == 22

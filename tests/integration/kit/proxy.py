@@ -12,7 +12,6 @@ from typing import Self
 import attrs
 from sqlalchemy import URL
 
-
 _IN_THE_CLEAR = {"postgresql+asyncpg": {"ssl": "disable"}, "postgresql+psycopg": {"sslmode": "disable"}}
 
 

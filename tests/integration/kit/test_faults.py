@@ -33,6 +33,7 @@ from orderkit.errors import (
 from tests.integration.kit.places import (
     DURABLE,
     POSTGRESQL,
+    SERVERS,
     TEA,
     OpenAt,
     OpenKit,
@@ -46,6 +47,7 @@ from tests.integration.kit.proxy import Cut, Proxy
 PASSWORD = "a-word-nobody-may-read"
 
 on_postgresql = pytest.mark.parametrize("place", POSTGRESQL, indirect=True)
+on_servers = pytest.mark.parametrize("place", SERVERS, indirect=True)
 on_sqlite = pytest.mark.parametrize("place", ["sqlite", "sqlite-async"], indirect=True)
 on_disk = pytest.mark.parametrize("place", DURABLE, indirect=True)
 
@@ -63,6 +65,12 @@ def raised(error_type: type[OrderKitError], attempt: Callable[[], object]) -> Or
     return error
 
 
+def the_commit(place: Place) -> bytes:
+    """Return what is heard when a command of the actor `marked-actor` is committed."""
+    # A query of MariaDB's protocol; PostgreSQL writes and commits by one statement.
+    return b"\x03COMMIT" if place.is_mariadb else b"marked-actor"
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a busy database up after a tenth of a second rather than five."""
@@ -70,9 +78,15 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def secretive(proxied: Place) -> Place:
-    """The place through the proxy, with a password in its URL."""
-    return attrs.evolve(proxied, url=proxied.url.set(password=PASSWORD))
+def secretive(proxied: Place, place: Place) -> Iterator[Place]:
+    """The place through the proxy, with a password in its URL, which PostgreSQL trusts us not to need."""
+    user = f"orderkit_{uuid4().hex[:16]}" if place.is_mariadb else place.url.username
+    if place.is_mariadb:
+        place.query(f"CREATE USER {user}@'%' IDENTIFIED BY '{PASSWORD}'")
+        place.query(f"GRANT ALL ON {place.url.database}.* TO {user}@'%'")
+    yield attrs.evolve(proxied, url=proxied.url.set(username=user, password=PASSWORD))
+    if place.is_mariadb:
+        place.query(f"DROP USER {user}@'%'")
 
 
 # --------------------------------------------------------------------------------------------
@@ -80,7 +94,7 @@ def secretive(proxied: Place) -> Place:
 # --------------------------------------------------------------------------------------------
 
 
-@on_postgresql
+@on_servers
 def test_gone_before_anything(open_at: OpenAt, secretive: Place, proxy: Proxy, place: Place, tenant: str) -> None:
     kit = open_at(secretive, settings=Settings(connect_timeout=2)).for_tenant(tenant)
     proxy.stop()
@@ -99,7 +113,7 @@ def test_gone_before_anything(open_at: OpenAt, secretive: Place, proxy: Proxy, p
     assert place.count("orders", tenant) == 0
 
 
-@on_postgresql
+@on_servers
 def test_no_such_database_is_unavailable(open_at: OpenAt, place: Place) -> None:
     elsewhere = attrs.evolve(place, url=place.url.set(database="orderkit_absent", password=PASSWORD))
     raised(StorageUnavailable, lambda: open_at(elsewhere).orders.get("order_1"))
@@ -124,7 +138,7 @@ def test_a_file_that_is_no_database_is_left_alone(kit: OrderKit, place: Place) -
 
 
 @pytest.mark.parametrize("cut", Cut)
-@on_postgresql
+@on_servers
 def test_gone_during_the_commit_is_settled_by_the_key(
     open_at: OpenAt, secretive: Place, proxy: Proxy, place: Place, tenant: str, cut: Cut
 ) -> None:
@@ -132,13 +146,13 @@ def test_gone_during_the_commit_is_settled_by_the_key(
     for warm in range(3):
         kit.orders.place(lines=TEA, idempotency_key=f"warm-{warm}")
     marked = kit.bound(actor="marked-actor")
-    proxy.cut_at(b"marked-actor", cut)
+    proxy.cut_at(the_commit(place), cut)
     error = raised(CommitUnknown, lambda: marked.orders.place(lines=TEA, idempotency_key="k"))
     assert "same idempotency key" in error.message
     assert place.count("orders", tenant) == (4 if cut is Cut.BEFORE_ANSWER else 3)
     order = marked.orders.place(lines=TEA, idempotency_key="k")
     assert marked.orders.place(lines=TEA, idempotency_key="k") == order
-    proxy.cut_at(b"marked-actor", cut)
+    proxy.cut_at(the_commit(place), cut)
     raised(CommitUnknown, lambda: marked.orders.confirm(order.id, idempotency_key="k"))
     assert kit.orders.get(order.id).version == (2 if cut is Cut.BEFORE_ANSWER else 1)
     confirmed = marked.orders.confirm(order.id, idempotency_key="k")
@@ -148,12 +162,12 @@ def test_gone_during_the_commit_is_settled_by_the_key(
     assert (kept["orders"], kept["events"], kept["idempotency_keys"]) == (4, 5, 5)
 
 
-@on_postgresql
+@on_servers
 def test_gone_during_the_commit_is_settled_by_the_order_id(
-    open_at: OpenAt, secretive: Place, proxy: Proxy, tenant: str
+    open_at: OpenAt, secretive: Place, proxy: Proxy, place: Place, tenant: str
 ) -> None:
     kit = open_at(secretive).bound(actor="marked-actor").for_tenant(tenant)
-    proxy.cut_at(b"marked-actor", Cut.BEFORE_ANSWER)
+    proxy.cut_at(the_commit(place), Cut.BEFORE_ANSWER)
     error = raised(CommitUnknown, lambda: kit.orders.place(lines=TEA, id="order-1"))
     assert "same order id" in error.message
     with pytest.raises(AlreadyExists):
@@ -162,7 +176,7 @@ def test_gone_during_the_commit_is_settled_by_the_order_id(
 
 
 @pytest.mark.parametrize("cut", Cut)
-@on_postgresql
+@on_servers
 def test_gone_at_the_end_of_a_transaction(
     open_at: OpenAt, secretive: Place, proxy: Proxy, place: Place, tenant: str, cut: Cut
 ) -> None:
@@ -181,7 +195,7 @@ def test_gone_at_the_end_of_a_transaction(
     assert assert_whole(place, tenant)["orders"] == 2
 
 
-@on_postgresql
+@on_servers
 def test_gone_inside_a_transaction_takes_it_back(
     open_at: OpenAt, secretive: Place, proxy: Proxy, place: Place, tenant: str
 ) -> None:
@@ -198,7 +212,7 @@ def test_gone_inside_a_transaction_takes_it_back(
     assert kit.orders.place(lines=TEA).version == 1
 
 
-@on_postgresql
+@on_servers
 def test_gone_while_reading(open_at: OpenAt, secretive: Place, proxy: Proxy, tenant: str) -> None:
     kit = open_at(secretive).for_tenant(tenant)
     order = kit.orders.place(lines=TEA)
@@ -213,7 +227,7 @@ def test_gone_while_reading(open_at: OpenAt, secretive: Place, proxy: Proxy, ten
         assert kit.orders.get(order.id) == order
 
 
-@on_postgresql
+@on_servers
 def test_gone_after_the_commit_is_not_noticed(
     open_at: OpenAt, secretive: Place, proxy: Proxy, place: Place, tenant: str
 ) -> None:
@@ -224,7 +238,7 @@ def test_gone_after_the_commit_is_not_noticed(
     for key, end in ends.items():
         end()
         result = outcome(partial(kit.orders.place, lines=TEA, idempotency_key=key))
-        if place.shell == "psycopg":
+        if place.shell in {"psycopg", "pymysql"}:
             assert isinstance(result, Order)
         assert isinstance(result, Order | StorageUnavailable | CommitUnknown)
         order = kit.orders.place(lines=TEA, idempotency_key=key)
@@ -234,10 +248,16 @@ def test_gone_after_the_commit_is_not_noticed(
 
 def terminate(place: Place, proxy: Proxy) -> None:
     """Have the server end every connection of this database but the one that asks, and wait until it has."""
-    place.query(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
-        place.url.database,
-    )
+    if place.is_mariadb:
+        others = "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
+        for row in place.query(others, place.url.database):
+            place.query(f"KILL {row['id']}")
+    else:
+        place.query(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = %s AND pid <> pg_backend_pid()",
+            place.url.database,
+        )
     proxy.wait_until_idle()
 
 
@@ -403,7 +423,7 @@ def test_a_foreign_writer_of_the_file(open_kit: OpenKit, place: Place, tenant: s
     assert assert_whole(place, tenant)["orders"] == 1
 
 
-@on_postgresql
+@on_servers
 @pytest.mark.usefixtures("impatient")
 def test_an_order_that_somebody_else_holds(open_kit: OpenKit, place: Place, tenant: str) -> None:
     kit = open_kit(settings=Settings(lock_timeout=0.2)).for_tenant(tenant)
@@ -428,7 +448,7 @@ def test_an_order_that_somebody_else_holds(open_kit: OpenKit, place: Place, tena
     assert kit.orders.release(order.id, "fraud").version == 3
 
 
-@on_postgresql
+@on_servers
 @pytest.mark.usefixtures("impatient")
 def test_a_pool_that_has_nothing_left(open_kit: OpenKit) -> None:
     kit = open_kit(settings=Settings(pool_size=1, max_overflow=0, pool_timeout=0.1))
@@ -445,7 +465,7 @@ def test_a_pool_that_has_nothing_left(open_kit: OpenKit) -> None:
 
 def tamper(place: Place, order: Order, **columns: object) -> None:
     """Change an order's row past orderkit."""
-    placeholder = "%s" if place.is_postgresql else "?"
+    placeholder = place.placeholder
     assigned = ", ".join(f"{column} = {placeholder}" for column in columns)
     place.query(f"UPDATE orderkit_orders SET {assigned} WHERE id = {placeholder}", *columns.values(), order.id)
 
@@ -489,7 +509,7 @@ def test_an_order_of_a_shape_not_known_yet_says_so(kit: OrderKit, place: Place, 
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"id":7}', "\x01\x02", '{"a":' * 20_000])
-@pytest.mark.parametrize("place", ["sqlite", "psycopg"], indirect=True)
+@pytest.mark.parametrize("place", ["sqlite", "psycopg", "pymysql"], indirect=True)
 def test_a_damaged_document_is_told_and_left_alone(kit: OrderKit, place: Place, tenant: str, damage: str) -> None:
     order, other = kit.orders.place(lines=TEA), kit.orders.place(lines=TEA)
     tamper(place, order, document=damage)
@@ -507,8 +527,7 @@ def test_a_damaged_document_is_told_and_left_alone(kit: OrderKit, place: Place, 
 @on_disk
 def test_an_event_of_a_newer_release_says_so(kit: OrderKit, place: Place) -> None:
     order = kit.orders.place(lines=TEA)
-    placeholder = "%s" if place.is_postgresql else "?"
-    place.query(f"UPDATE orderkit_events SET type = 'invented_later' WHERE order_id = {placeholder}", order.id)
+    place.query(f"UPDATE orderkit_events SET type = 'invented_later' WHERE order_id = {place.placeholder}", order.id)
     for attempt in each(lambda: kit.orders.history(order.id), lambda: kit.orders.as_of(order.id, version=1)):
         with pytest.raises(NewerSchema):
             attempt()

@@ -102,7 +102,7 @@ class Database:
         """Return revision, compatible_from and migrating_to of our version table, if there is one."""
         if "orderkit_schema" not in self.tables():
             return None
-        return self.rows("SELECT revision, compatible_from, migrating_to FROM orderkit_schema")[0]
+        return next(iter(self.rows("SELECT revision, compatible_from, migrating_to FROM orderkit_schema")), None)
 
 
 def _told(reflected: Any) -> str:

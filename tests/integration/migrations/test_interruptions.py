@@ -69,10 +69,11 @@ def test_a_migration_killed_before_any_statement_is_gone_on_with(
 
 
 def test_the_first_tables_are_made_in_spite_of_deaths(database: Database, migrator: Migrator) -> None:
-    for dies_before in (1, 2, 3, 4, 9, 16, 23):
+    for dies_before in (1, 2, 3, 4, 9):
         assert migrator.migrate("head", dies_before) == "killed"
-        state = database.state() if "orderkit_schema" in database.tables() and database.kind == "mariadb" else None
-        assert state is None or state[0] == "0000" or state[2] is not None or dies_before == 1
+        # Only MariaDB keeps what was done until then.
+        half_done = database.kind == "mariadb" and dies_before > 2
+        assert database.state() == (("0000", "0001", "0001") if half_done else None)
     database.migrations().upgrade()
     assert database.migrations().check() == []
     assert len(database.place()) == 3
@@ -118,7 +119,7 @@ def test_what_an_interrupted_index_leaves_behind_is_built_anew(database: Databas
 def test_a_migration_does_not_queue_behind_a_long_transaction(database: Database) -> None:
     """A statement that waits for a table makes everybody else wait behind it."""
     migrations = database.migrations(lock_timeout=0.2)
-    migrations.upgrade()
+    migrations.upgrade("0001")
     with psycopg.connect(text_of(make_url(database.url).set(drivername="postgresql"))) as other:
         other.execute("LOCK TABLE orderkit_orders IN ROW EXCLUSIVE MODE")
         with pytest.raises(StorageBusy, match="Repeat it"):

@@ -1,12 +1,13 @@
 """Shops of many orders, made by a few statements: one tenant has nearly all of them, one a handful.
 
-Nothing about them is even. A customer has every twentieth order, others one; almost all orders are completed,
-and those still open are the latest; one SKU is in every third order, one in three orders of all.
+Nothing about them is even. A customer has every twentieth order, others have one; almost all orders are completed,
+and those still open are the latest; one SKU is in every third order, another in three of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 
 import attrs
 from sqlalchemy import Connection
@@ -17,15 +18,16 @@ from orderkit.storage.sql.tables import PREFIX
 
 HUGE, TINY = "huge", "tiny"
 TINY_ORDERS = 200
-
-EPOCH = 1_672_531_200
-"""When the first order was created: the first second of 2023, in seconds since 1970."""
-
-STEP = 90
-"""Seconds between two orders."""
-
 RARE = 3
 """How many orders have the rare SKU, and how many the rare tag."""
+
+_EPOCH = 1_672_531_200
+"""When the first order was created: the first second of 2023, in seconds since 1970."""
+
+_STEP = 90
+"""Seconds between two orders."""
+
+_DOCUMENT = "x" * 1_000
 
 
 @attrs.frozen
@@ -35,33 +37,37 @@ class Spelling:
     Attributes:
         numbers: Returns a relation with one column, `n`, from 1 to a number.
         time: Returns the time that is so many seconds after 1970.
+        analyse: What has it look at a table, as it does by itself sooner or later.
         settings: What the session is told first.
     """
 
     numbers: Callable[[int], str]
     time: Callable[[str], str]
+    analyse: str
     settings: tuple[str, ...] = ()
 
 
-_RECURSIVE = "(WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {}) SELECT n FROM s) AS s"
-_MYSQL = Spelling(
+_MARIADB = Spelling(
     lambda number: f"(SELECT seq AS n FROM seq_1_to_{number}) AS s",
     lambda seconds: f"(TIMESTAMP '1970-01-01 00:00:00' + INTERVAL ({seconds}) SECOND)",
+    "ANALYZE TABLE",
     ("SET SESSION sql_mode = CONCAT(@@sql_mode, ',PIPES_AS_CONCAT')", "SET SESSION time_zone = '+00:00'"),
 )
 SPELLINGS: Mapping[str, Spelling] = {
     "postgresql": Spelling(
         lambda number: f"generate_series(1::bigint, {number}) AS s (n)",
         lambda seconds: f"to_timestamp({seconds})",
-        ("SET maintenance_work_mem = '512MB'", "SET synchronous_commit = off"),
+        "VACUUM (ANALYZE)",
+        ("SET maintenance_work_mem = '256MB'", "SET synchronous_commit = off"),
     ),
     "sqlite": Spelling(
-        _RECURSIVE.format,
+        "(WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {}) SELECT n FROM s) AS s".format,
         lambda seconds: f"strftime('%Y-%m-%dT%H:%M:%S.000000+00:00', {seconds}, 'unixepoch')",
+        "ANALYZE",
         ("PRAGMA synchronous = OFF", "PRAGMA cache_size = -200000"),
     ),
-    "mysql": _MYSQL,
-    "mariadb": _MYSQL,
+    "mysql": _MARIADB,
+    "mariadb": _MARIADB,
 }
 
 
@@ -70,122 +76,142 @@ def order_id(number: int) -> str:
     return f"order_{1_000_000_000 + number}"
 
 
-def created_at(number: int) -> int:
-    """Return when an order was created, in seconds since 1970."""
-    return EPOCH + number * STEP
+def created_at(number: float) -> datetime:
+    """Return when an order was created."""
+    return datetime.fromtimestamp(_EPOCH + number * _STEP, UTC)
+
+
+def number_of(number: int) -> str:
+    """Return the order number of an order."""
+    return f"N-{1_000_000_000 + number * 7919 % 1_000_003}"
 
 
 def fill(connection: Connection, orders: int) -> None:
-    """Make the tables of an empty database, put orders into them, and then index and analyse them."""
+    """Make the tables of an empty database, put orders into them, and then index them."""
     spelling = SPELLINGS[connection.dialect.name]
-    tables = list(metadata.tables.values())
     for statement in spelling.settings:
         connection.exec_driver_sql(statement)
-    for table in tables:
+    for table in metadata.tables.values():
         connection.execute(CreateTable(table))
+    quote = connection.dialect.identifier_preparer.quote
     for tenant, number in ((HUGE, orders), (TINY, TINY_ORDERS)):
-        for statement in _statements(spelling, tenant, number):
-            connection.exec_driver_sql(
-                statement.replace("%", "%%") if connection.dialect.paramstyle in {"pyformat", "format"} else statement
-            )
-    for table in tables:
+        for table, columns, source in _Shop(spelling, tenant, number).rows():
+            names = ", ".join(map(quote, columns))
+            statement = f"INSERT INTO {PREFIX}{table} ({names}) SELECT {', '.join(columns.values())} FROM {source}"
+            connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+    for table in metadata.tables.values():
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             index.create(connection)
     connection.commit()
 
 
 def analyse(connection: Connection) -> None:
-    """Let the database look at what it has, as it does by itself sooner or later."""
+    """Let the database look at what it has; the connection commits each statement."""
     for table in metadata.tables:
-        words = {"postgresql": "VACUUM (ANALYZE)", "sqlite": "ANALYZE"}.get(connection.dialect.name, "ANALYZE TABLE")
-        connection.exec_driver_sql(f"{words} {table}").close()
+        connection.exec_driver_sql(f"{SPELLINGS[connection.dialect.name].analyse} {table}").close()
 
 
-def _statements(spelling: Spelling, tenant: str, orders: int) -> list[str]:
-    """Return the statements that make a tenant's rows, every value by the order's number."""
-    tenth = max(orders // 10, 1)
-    one, two = (
-        spelling.numbers(orders),
-        f"{spelling.numbers(orders)} CROSS JOIN (SELECT 0 AS i UNION ALL SELECT 1) AS t",
-    )
-    keys = spelling.numbers(tenth)
-    common = _values(spelling, tenant, orders)
-    order_columns = [column.name for column in metadata.tables[PREFIX + "orders"].columns]
-    insert = f"INSERT INTO {PREFIX}"
-    return [
-        f"{insert}orders ({', '.join(order_columns)}) SELECT {', '.join(common[name] for name in order_columns)} FROM {one}",
-        f"{insert}order_lines (tenant, order_id, line_id, position, sku, units, {_quoted('precision', spelling)}, "
-        "cancelled, unit_price, total) "
-        f"SELECT '{tenant}', {common['id']}, 'line_' || i, i, {_SKU.format(rare=_rare(orders))}, 1, 0, 0, '9', 900 FROM {two}",
-        f"{insert}events (tenant, order_id, version, id, type, schema_version, occurred_at, data) "
-        f"SELECT '{tenant}', {common['id']}, i + 1, 'event_{tenant}' || (2 * n + i), 'order.placed', 1, "
-        f"{common['created_at']}, '{{}}' FROM {two}",
-        f"{insert}personal (tenant, id, order_id, kind, data, created_at) "
-        f"SELECT '{tenant}', 'contact_' || n, {common['id']}, 'contact', '{{}}', {common['created_at']} FROM {one}",
-        f"{insert}order_labels (tenant, kind, name, value, order_id) "
-        f"SELECT '{tenant}', 'tag', '', CASE WHEN {_rare(orders)} THEN 'rare' WHEN n % 100 = 7 THEN 'vip' ELSE 'web' END, "
-        f"{common['id']} FROM {one} WHERE n % 2 = 1 OR {_rare(orders)}",
-        f"{insert}order_labels (tenant, kind, name, value, order_id) "
-        f"SELECT '{tenant}', 'external', 'shop', 'S-' || n, {common['id']} FROM {one} WHERE n % 3 = 1",
-        f"{insert}order_labels (tenant, kind, name, value, order_id) "
-        f"SELECT '{tenant}', 'metadata', 'channel', '\"app\"', {common['id']} FROM {one} WHERE n % 5 = 1",
-        f"{insert}idempotency_keys (tenant, scope, {_quoted('key', spelling)}, fingerprint, order_id, order_version, "
-        "created_at, expires_at) "
-        f"SELECT '{tenant}', 'place_order', 'key-' || n, 'v1:0', 'order_' || ({1_000_000_000 + orders - tenth} + n), 1, "
-        f"{spelling.time(f'{created_at(orders - tenth)} + n * {STEP}')}, "
-        f"{spelling.time(f'{created_at(orders - tenth)} + n * {STEP} + 259200')} FROM {keys}",
-    ]
+def _mixed(salt: int, most: int) -> str:
+    """Return a number below `most` that an order's number settles, but does not show."""
+    return f"(((n * {salt}) % 1000003) % {most})"
 
 
-_SKU = (
-    "CASE WHEN i = 1 AND {rare} THEN 'RARE' WHEN i = 0 AND n % 3 = 0 THEN 'TEA-001' "
-    "ELSE 'SKU-' || ((n * 7919 + i * 104729) % 5000) END"
-)
+Rows = tuple[str, Mapping[str, str], str]
+"""The name of a table, the expression for each of its columns, and the relation they are selected from."""
 
 
-def _rare(orders: int) -> str:
-    """Return the condition that picks the few orders that have what is rare."""
-    return f"n % {max(orders // RARE, 1)} = {max(orders // RARE, 1) - 1}"
+@attrs.frozen
+class _Shop:
+    """A tenant's rows, every value by the order's number."""
+
+    spelling: Spelling
+    tenant: str
+    orders: int
+
+    def rows(self) -> Iterator[Rows]:
+        """Yield the rows of each table."""
+        one = self.spelling.numbers(self.orders)
+        two = f"{one} CROSS JOIN (SELECT 0 AS i UNION ALL SELECT 1) AS t"
+        of_order = {"tenant": f"'{self.tenant}'", "order_id": "'order_' || (1000000000 + n)"}
+        yield "orders", self._order(), one
+        yield "order_lines", of_order | self._line(), two
+        yield "events", of_order | self._event(), two
+        yield "personal", of_order | self._contact(), one
+        tag = f"CASE WHEN {self._rare} THEN 'rare' WHEN {_mixed(101, 100)} < 2 THEN 'vip' ELSE 'web' END"
+        yield "order_labels", of_order | _label("tag", "", tag), f"{one} WHERE n % 2 = 1 OR {self._rare}"
+        yield "order_labels", of_order | _label("external", "shop", "'S-' || n"), f"{one} WHERE n % 3 = 1"
+        yield "order_labels", of_order | _label("metadata", "channel", "'\"app\"'"), f"{one} WHERE n % 5 = 1"
+        yield "idempotency_keys", of_order | self._key(), f"{one} WHERE n > {self.orders - self.orders // 10}"
+
+    @property
+    def _rare(self) -> str:
+        """The condition that picks the few orders that have what is rare."""
+        every = self.orders // RARE
+        return f"n % {every} = {every - 1}"
+
+    @property
+    def _created(self) -> str:
+        return f"{_EPOCH} + n * {_STEP}"
+
+    def _order(self) -> dict[str, str]:
+        """Return an order: the latest fiftieth is under way, as is one in a thousand; one in a hundred is a draft."""
+        draft, time = "n % 101 = 50", self.spelling.time
+        status = (
+            f"CASE WHEN {draft} THEN 'draft' "
+            f"WHEN n > {self.orders - self.orders // 50} THEN CASE {_mixed(31, 5)} WHEN 0 THEN 'pending' ELSE 'open' END "
+            f"WHEN n % 1000 = 1 THEN 'open' WHEN {_mixed(37, 10)} = 3 THEN 'cancelled' "
+            f"WHEN {_mixed(41, 50)} = 8 THEN 'expired' ELSE 'completed' END"
+        )
+        total = f"CASE WHEN {_mixed(53, 5)} = 0 THEN 900 ELSE (n * 7919) % 100003 END"
+        return {
+            "tenant": f"'{self.tenant}'",
+            "id": "'order_' || (1000000000 + n)",
+            "number": f"CASE WHEN {draft} THEN NULL ELSE 'N-' || (1000000000 + (n * 7919) % 1000003) END",
+            "status": status,
+            "substate": "CASE WHEN n % 1000 = 1 THEN 'awaiting_print' ELSE NULL END",
+            "held": "n % 500 = 1",
+            "customer": "CASE WHEN n % 20 = 0 THEN 'cust-big' WHEN n % 10 = 9 THEN NULL "
+            "WHEN n % 4 = 1 THEN 'once-' || n ELSE 'cust-' || ((n * 7919) % 20011) END",
+            "currency": "CASE WHEN n % 20 = 7 THEN 'USD' ELSE 'EUR' END",
+            "total": total,
+            "current_total": total,
+            "placed_at": f"CASE WHEN {draft} THEN NULL ELSE {time(self._created)} END",
+            "created_at": time(self._created),
+            "updated_at": time(f"{self._created} + {_mixed(61, 1000)} * 600"),
+            "expires_at": f"CASE WHEN {status} IN ('pending', 'expired') THEN {time(f'{self._created} + 86400')} END",
+            "version": "2",
+            "schema_version": "1",
+            "document": f"'{_DOCUMENT}'",
+            "metadata": "'{}'",
+        }
+
+    def _line(self) -> dict[str, str]:
+        sku = (
+            f"CASE WHEN i = 1 AND {self._rare} THEN 'RARE' WHEN i = 0 AND n % 3 = 0 THEN 'TEA-001' "
+            "ELSE 'SKU-' || ((n * 7919 + i * 104729) % 5000) END"
+        )
+        amounts = dict.fromkeys(("precision", "cancelled"), "0") | {"units": "1", "unit_price": "'9'", "total": "900"}
+        return {"line_id": "'line_' || i", "position": "i", "sku": sku} | amounts
+
+    def _event(self) -> dict[str, str]:
+        return {
+            "version": "i + 1",
+            "id": f"'event_{self.tenant}' || (2 * n + i)",
+            "type": "'order.placed'",
+            "schema_version": "1",
+            "occurred_at": self.spelling.time(self._created),
+            "data": "'{}'",
+        }
+
+    def _contact(self) -> dict[str, str]:
+        created = self.spelling.time(self._created)
+        return {"id": "'contact_' || n", "kind": "'contact'", "data": "'{}'", "created_at": created}
+
+    def _key(self) -> dict[str, str]:
+        created, expires = (self.spelling.time(f"{self._created} + {more}") for more in (0, 259_200))
+        named = {"scope": "'place_order'", "key": "'key-' || n", "fingerprint": "'v1:0'", "order_version": "1"}
+        return named | {"created_at": created, "expires_at": expires}
 
 
-def _quoted(column: str, spelling: Spelling) -> str:
-    return f"`{column}`" if spelling is _MYSQL else f'"{column}"'
-
-
-def _values(spelling: Spelling, tenant: str, orders: int) -> Mapping[str, str]:
-    """Return the expression for each column of an order.
-
-    The latest fiftieth of the orders is under way, and so is one in a thousand of the rest; one in a hundred is a draft.
-    """
-    created = f"{EPOCH} + n * {STEP}"
-    recent = orders - max(orders // 50, 1)
-    draft = "n % 101 = 50"
-    status = (
-        f"CASE WHEN {draft} THEN 'draft' WHEN n > {recent} THEN CASE WHEN n % 5 = 0 THEN 'pending' ELSE 'open' END "
-        "WHEN n % 1000 = 1 THEN 'open' WHEN n % 10 = 3 THEN 'cancelled' WHEN n % 50 = 8 THEN 'expired' ELSE 'completed' END"
-    )
-    customer = (
-        "CASE WHEN n % 20 = 0 THEN 'cust-big' WHEN n % 10 = 9 THEN NULL "
-        "WHEN n % 4 = 1 THEN 'once-' || n ELSE 'cust-' || ((n * 7919) % 20011) END"
-    )
-    total = "CASE WHEN n % 5 = 0 THEN 900 ELSE (n * 7919) % 100003 END"
-    return {
-        "tenant": f"'{tenant}'",
-        "id": "'order_' || (1000000000 + n)",
-        "number": f"CASE WHEN {draft} THEN NULL ELSE 'N-' || (1000000000 + (n * 7919) % 1000003) END",
-        "status": status,
-        "substate": "CASE WHEN n % 1000 = 1 THEN 'awaiting_print' ELSE NULL END",
-        "held": "n % 500 = 1",
-        "customer": customer,
-        "currency": "CASE WHEN n % 20 = 7 THEN 'USD' ELSE 'EUR' END",
-        "total": total,
-        "current_total": total,
-        "placed_at": f"CASE WHEN {draft} THEN NULL ELSE {spelling.time(created)} END",
-        "created_at": spelling.time(created),
-        "updated_at": spelling.time(f"{created} + ((n * 7919) % 1000) * 600"),
-        "expires_at": f"CASE WHEN {status} IN ('pending', 'expired') THEN {spelling.time(f'{created} + 86400')} END",
-        "version": "2",
-        "schema_version": "1",
-        "document": f"'{'x' * 1000}'",
-        "metadata": "'{}'",
-    }
+def _label(kind: str, name: str, value: str) -> dict[str, str]:
+    return {"kind": f"'{kind}'", "name": f"'{name}'", "value": value}

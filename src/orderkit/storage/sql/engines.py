@@ -121,7 +121,8 @@ def _is_mariadb(url: URL) -> bool:
 
 
 def _sqlite_engine(url: URL, options: Connecting) -> Engine:
-    pool = {"poolclass": StaticPool} if url.database in {None, "", ":memory:"} else _pool(options)
+    in_memory = url.database in {None, "", ":memory:"} or url.query.get("mode") == "memory"
+    pool = {"poolclass": StaticPool} if in_memory else _pool(options)
     connect_args = {"isolation_level": None, "check_same_thread": False}
     engine = create_engine(url, connect_args=connect_args, pool_reset_on_return=None, **pool)
     event.listen(engine, "connect", functools.partial(_set_up_sqlite, options))

@@ -77,6 +77,8 @@ def parameters_of(changes: ChangeSet) -> list[Parameter]:
             _add(parameters, table.columns, rows)
     for table, rows in reversed(changes.deletes.items()):
         _add(parameters, table.key, rows)
+    if claim is not None:
+        parameters += claim[:3]
     return parameters
 
 
@@ -153,7 +155,7 @@ class Postgresql:
         return cast("datetime", value).astimezone(UTC)
 
     def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
-        """Write a change set in one statement; a taken key is read in another."""
+        """Write a change set in one statement, which says what is kept under a key that was taken."""
         shape = shape_of(changes)
         statement = self._shapes.get(shape)
         if statement is None:
@@ -163,9 +165,12 @@ class Postgresql:
         committed, guards_held = bool(row[1]), bool(row[0])
         if committed or not guards_held or changes.claim is None:
             return Outcome(committed, guards_held)
-        # In a statement of its own, which sees the winner of a race as well.
-        rows = executor.execute(self.compile(READ_KEY), changes.claim[:3])
-        return Outcome(committed, guards_held, stored_key(self, rows[0]) if rows else None)
+        stored = stored_key(self, row[2:])
+        if stored is None:
+            # The loser of a race: a statement that began before the other had won does not see what it wrote.
+            rows = executor.execute(self.compile(READ_KEY), changes.claim[:3])
+            stored = stored_key(self, rows[0]) if rows else None
+        return Outcome(committed, guards_held, stored)
 
     def lock_guards(self, executor: Executor, guards: Sequence[Guard]) -> set[Guard]:
         """Return those of several guards that hold, their orders locked in the order of their ids."""
@@ -233,11 +238,15 @@ def _gates(guards: int, claim: bool) -> list[str]:
 
 
 def _verdict(gate: str | None, guards: int) -> str:
-    """Return the final select: whether the guards held, and whether all was written."""
+    """Return the final select: whether the guards held, whether all was written, and the record of a taken key."""
     if gate is None:
         return "SELECT true, true"
-    held = "held.ok" if guards else "true"
-    return f"SELECT {held}, {gate}.ok FROM {gate if gate == 'held' or not guards else 'ok CROSS JOIN held'}"
+    if gate == "held":
+        return "SELECT ok, ok FROM held"
+    held, source = ("held.ok", "ok CROSS JOIN held") if guards else ("true", "ok")
+    # Kept apart by the offset, the record is looked for only where the key was not claimed.
+    taken = f"LEFT JOIN LATERAL ({READ_KEY} AND NOT ok.ok OFFSET 0) AS taken ON true"
+    return f"SELECT {held}, ok.ok, taken.* FROM {source} {taken}"
 
 
 def _source(columns: Sequence[str], kinds: Sequence[str], count: int) -> str:
