@@ -6,7 +6,6 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -31,7 +30,8 @@ class IdSource(Protocol):
         ...
 
 
-_DRAWN = 6
+_COUNTER = 26
+"""How many bits count within a millisecond."""
 
 
 class SystemClock:
@@ -57,42 +57,29 @@ class UuidV7:
     def __init__(self) -> None:
         self._process = 0
         self._lock = threading.Lock()
-        self._millisecond = 0
-        self._counter = 0
-        self._chance: Iterator[bytes] = iter(())
+        self._last = 0
+        self._chance: list[str] = []
 
     def new(self, prefix: str) -> str:
         """Return a new identifier with this prefix."""
-        millisecond, counter, chance = self._tick()
-        high = counter >> 14
-        low = counter & 0x3FFF
-        value = (millisecond << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | (low << 48) | int.from_bytes(chance)
-        return f"{prefix}_{value:032x}"
-
-    def _tick(self) -> tuple[int, int, bytes]:
-        """Advance the clock and the 26-bit counter; a full counter borrows the next millisecond."""
         if self._process != os.getpid():
-            # A thread of the parent may have held the lock when this process was forked; and what the parent
-            # drew of chance is the parent's.
-            self._lock, self._chance = threading.Lock(), iter(())
-            self._process = os.getpid()
+            self._begin()
         with self._lock:
-            millisecond = time.time_ns() // 1_000_000
-            if millisecond > self._millisecond:
-                self._millisecond = millisecond
-                self._counter = secrets.randbits(25)
-            else:
-                self._counter += 1
-                if self._counter >> 26:
-                    self._millisecond += 1
-                    self._counter = 0
-            return self._millisecond, self._counter, self._draw()
+            if len(self._chance) < 2:
+                self._chance = _draw()
+            # The millisecond above, the counter below: a full counter borrows the next millisecond.
+            first = time.time_ns() // 1_000_000 << _COUNTER
+            self._last = last = self._last + 1 if self._last >= first else first | int(self._chance.pop(), 16) >> 23
+            chance = self._chance.pop()
+        return f"{prefix}_{last >> _COUNTER:012x}7{last >> 14 & 0xFFF:03x}{0x8000 | last & 0x3FFF:04x}{chance}"
 
-    def _draw(self) -> bytes:
-        """Return six bytes of chance; they are fetched from the system by the hundred, which is dear each time."""
-        drawn = next(self._chance, None)
-        if drawn is None:
-            fetched = secrets.token_bytes(_DRAWN * 100)
-            self._chance = (fetched[start : start + _DRAWN] for start in range(0, len(fetched), _DRAWN))
-            drawn = next(self._chance)
-        return drawn
+    def _begin(self) -> None:
+        """Begin anew in this process: a thread of its parent may have held the lock, and chance is the parent's."""
+        self._lock, self._chance = threading.Lock(), []
+        self._process = os.getpid()
+
+
+def _draw() -> list[str]:
+    """Return 48 bits of chance a hundred times, as digits: to fetch each by itself from the system is dear."""
+    digits = secrets.token_hex(600)
+    return [digits[start : start + 12] for start in range(0, len(digits), 12)]

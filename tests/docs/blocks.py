@@ -5,7 +5,9 @@ The convention, whole:
 - `python` blocks of a page run in order, in one namespace and one empty directory; `await` may stand at top level.
 - `pycon` blocks run as doctests in the same namespace.
 - A `text title="output"` block is exactly what the `python` block before it printed; `...` stands for anything.
-- `console` and `bash` blocks are not run: what they name (make targets, extras, files) must exist.
+- `console` blocks run the commands behind `$ orderkit`, in the same directory, and compare what they print if anything
+  is shown; `$ export NAME=value` counts for those behind it.
+- Other `console` and `bash` blocks are not run: what they name (make targets, extras, files, commands) must exist.
 - Blocks of other languages are only read; a block without a language is a mistake.
 """
 
@@ -24,7 +26,12 @@ import tomllib
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import typer
+from typer.testing import CliRunner
+
+from orderkit.cli.application import app
 
 ROOT = Path(__file__).parents[2]
 ONLY_READ = {"ini", "json", "jsonl", "sql", "text", "toml", "yaml"}
@@ -60,6 +67,7 @@ class Page:
         self._namespace = module.__dict__
         self._runner = asyncio.Runner()
         self._printed = ""
+        self._environment: dict[str, str] = {}
 
     def __enter__(self) -> Page:
         return self
@@ -74,6 +82,8 @@ class Page:
                 self._run_python(block)
             case "pycon":
                 self._run_doctest(block)
+            case "console" if "$ orderkit " in block.source:
+                self._run_commands(block)
             case "console" | "bash":
                 check_commands(block.source)
             case "text" if block.is_output:
@@ -90,6 +100,18 @@ class Page:
             if code.co_flags & inspect.CO_COROUTINE:
                 self._runner.run(result)
         self._printed = printed.getvalue()
+
+    def _run_commands(self, block: Block) -> None:
+        check_commands(block.source)
+        for line, expected in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n?)*)", block.source, re.MULTILINE):
+            match shlex.split(line, comments=True):
+                case ["export", setting]:
+                    name, _, value = setting.partition("=")
+                    self._environment[name] = value
+                case ["orderkit", *words]:
+                    printed = CliRunner().invoke(app, words, env=self._environment, prog_name="orderkit").output
+                    matches = doctest.OutputChecker().check_output(expected, printed, MATCHING)
+                    assert matches or not expected.strip(), f"{self.name}:{block.line}: {printed}"
 
     def _run_doctest(self, block: Block) -> None:
         test = doctest.DocTestParser().get_doctest(block.source, self._namespace, self.name, self.name, block.line - 1)
@@ -115,8 +137,18 @@ def check_commands(source: str) -> None:
 
 
 def check_command(words: list[str]) -> None:
-    """Check one command."""
+    """Check one command, or each of a pipe."""
+    for joint in ("|", "&&", ">"):
+        if joint in words:
+            check_command(words[: words.index(joint)])
+            if joint != ">":
+                check_command(words[words.index(joint) + 1 :])
+            return
     match words:
+        case ["orderkit", *rest] | ["python", "-m", "orderkit", *rest]:
+            check_orderkit(rest)
+        case ["export", _] | ["echo" | "gzip" | "jq" | "zcat", *_]:
+            pass
         case ["make", *targets]:
             unknown = {word for word in targets if "=" not in word} - make_targets()
             assert not unknown, f"the Makefile has no {unknown}"
@@ -129,6 +161,17 @@ def check_command(words: list[str]) -> None:
             pass
         case _:
             raise AssertionError(f"no test knows the command {shlex.join(words)!r}: teach tests/docs/blocks.py")
+
+
+def check_orderkit(words: list[str]) -> None:
+    """Check that the command line has a command and its options."""
+    command: Any = typer.main.get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    named = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert named <= known | {"--help"}, f"there is no {named - known}"
+    assert not hasattr(command, "commands") or named, f"there is no command {words[:1]}"
 
 
 def make_targets() -> set[str]:

@@ -112,14 +112,39 @@ value = 1
         last = caught.traceback[-1]
         assert (str(last.path).rpartition(os.sep)[2], last.lineno + 1) == ("page.md", 8)
 
+    def test_commands_of_the_command_line_run(self, open_page: OpenPage) -> None:
+        source = "$ export ORDERKIT_DATABASE_URL=sqlite:///shop.db\n$ orderkit db upgrade\n"
+        with open_page("page.md") as page:
+            page.run(Block("console", False, source, 1))
+            page.run(Block("console", False, "$ orderkit orders list\nNo order is ...\n$ orderkit sweep\n", 1))
+            with pytest.raises(AssertionError, match="No order"):
+                page.run(Block("console", False, "$ orderkit orders list\nA-1 and A-2\n", 1))
+
     @pytest.mark.parametrize(
-        "command", ["make demo test", "pip install 'orderkit[postgresql,async]'", "$ make test\n12 passed"]
+        "command",
+        [
+            "make demo test",
+            "pip install 'orderkit[postgresql,async]'",
+            "$ make test\n12 passed",
+            "zcat old.gz | orderkit orders import - --json | jq .bad",
+            "orderkit doctor --strict && echo well",
+            "orderkit --version",
+        ],
     )
     def test_commands_that_exist(self, command: str) -> None:
         check_commands(command)
 
     @pytest.mark.parametrize(
-        "command", ["make coffee", "pip install 'orderkit[kitchen]'", "python examples/none.py", "rm -rf data"]
+        "command",
+        [
+            "make coffee",
+            "pip install 'orderkit[kitchen]'",
+            "python examples/none.py",
+            "rm -rf data",
+            "orderkit orders lost",
+            "orderkit orders list --colour red",
+            "zcat old.gz | orderkit orders imprt -",
+        ],
     )
     def test_commands_that_do_not(self, command: str) -> None:
         with pytest.raises(AssertionError):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
 from decimal import Decimal
 from typing import assert_type
 
+import psycopg
+import pymysql
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session, scoped_session
+
 from orderkit import (
     AsyncOrderKit,
+    AsyncTransaction,
     Line,
     Money,
     Order,
@@ -56,11 +64,31 @@ async def asynchronous(kit: AsyncOrderKit) -> None:
         assert_type(await tx.orders.get(order.id), Order)
 
 
+def joining(
+    kit: OrderKit,
+    session: Session,
+    scoped: scoped_session[Session],
+    connection: Connection,
+    plain: sqlite3.Connection | psycopg.Connection | pymysql.Connection,
+) -> None:
+    for theirs in (session, scoped, connection, plain):
+        assert_type(kit.within(theirs), Transaction)
+
+
+def joining_asynchronously(
+    kit: AsyncOrderKit, session: AsyncSession, connection: AsyncConnection, plain: psycopg.AsyncConnection
+) -> None:
+    for theirs in (session, connection, plain):
+        assert_type(kit.within(theirs), AsyncTransaction)
+    kit.within(sqlite3.connect(":memory:"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # of the other kit
+
+
 def mistakes_are_seen(kit: OrderKit) -> None:
     """Each ignored error below is one: the checkers report an ignore that nothing needs."""
     kit.orders.place(customer="c")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # lines are required
     kit.orders.place(lines=[], colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # no such field
     kit.orders.search(sort="colour")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # no such column
+    kit.within("sqlite:///shop.db")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # no connection
     Money(4.5, "EUR")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # floats are refused
 
 

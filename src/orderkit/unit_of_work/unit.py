@@ -228,9 +228,10 @@ class UnitOfWork(Generic[StorageT_co]):
             VersionConflict: A guarded order has moved on.
             KeyTaken: The claimed key is not free.
         """
-        changes, self.changes = self.changes, ChangeSet()
+        changes = self.changes
         if not changes:
             return
+        self.changes = ChangeSet()
         outcome = self._commit(changes)
         if outcome.committed:
             if not self._deferred:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from orderkit import Line, Money, Order, OrderKit
 from orderkit.cli.application import app
+from orderkit.testing.clock import ManualClock
 
 TEA = Line(sku="TEA-001", quantity=2, unit_price=Money("4.50", "EUR"), description="Green tea")
 CUP = Line(sku="CUP-001", quantity=1, unit_price=Money("12.00", "EUR"))
@@ -48,7 +50,7 @@ def process(*words: str, **options: Any) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "orderkit", *words],
         stdin=options.pop("stdin", subprocess.PIPE),
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=options.pop("stderr", subprocess.PIPE),
         env=environment | options.pop("environment", {}),
         **options,
     )
@@ -81,6 +83,13 @@ class Shop:
     def place(self, number: str, **fields: Any) -> Order:
         """Take an order of tea and a cup."""
         return self.kit.orders.place(**{"lines": [TEA, CUP], "number": number, "confirmed": True, **fields})
+
+    def place_overdue(self, number: str) -> Order:
+        """Take an order nine days ago, which should have expired an hour later."""
+        clock = ManualClock(datetime.now(UTC) - timedelta(days=9))
+        with OrderKit.from_url(self.url, clock=clock) as past:
+            over = clock.now() + timedelta(hours=1)
+            return past.for_tenant(self.tenant).orders.place(lines=[TEA], number=number, expires_at=over)
 
     def file(self, *lines: object, name: str = "orders.jsonl") -> str:
         """Write a file of JSON Lines; what is no text becomes JSON."""

@@ -22,7 +22,7 @@ from orderkit.kit.settings import Profile as KitProfile
 from orderkit.orders.searching import OrderFilter
 from tests.conftest import text_of
 from tests.integration.cli.conftest import on_sqlite
-from tests.integration.cli.shops import Shop, answer, process
+from tests.integration.cli.shops import Shop, answer, item, process
 
 SECRET = "s3cret-Pa55"
 UNREACHABLE = f"postgresql+psycopg://shop:{SECRET}@127.0.0.1:1/shop"
@@ -41,6 +41,14 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 COMMANDS = dict(leaves(typer.main.get_command(app)))
 PATHS = [" ".join(path) for path in COMMANDS]
 COMMON = {"--url", "--schema", "--tenant", "--profile", "--json", "--debug"}
+
+
+def read_screen(descriptor: int) -> bytes:
+    """Return what a terminal shows next; nothing once nobody writes to it any more."""
+    try:
+        return os.read(descriptor, 65_536)
+    except OSError:
+        return b""
 
 
 class TestEveryCommand:
@@ -213,7 +221,7 @@ class TestProcess:
         script = (
             "import sys; from orderkit.cli import main\n"
             "try:\n    main()\nexcept SystemExit: pass\n"
-            "heavy = {'sqlalchemy', 'alembic', 'pydantic_settings', 'psycopg', 'jinja2', 'asyncio'} & set(sys.modules)\n"
+            "heavy = {'sqlalchemy', 'alembic', 'pydantic_settings', 'psycopg', 'asyncio'} & set(sys.modules)\n"
             "sys.stderr.write(','.join(sorted(heavy)))"
         )
         run = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=True)
@@ -234,6 +242,19 @@ class TestProcess:
         assert (run.returncode, err) == (0, b"")
         assert b"A-1" in out
         assert b"\x1b" not in out
+
+    @on_sqlite
+    def test_whoever_watches_sees_how_far_it_is(self, shop: Shop) -> None:
+        file = shop.file(*(item(number) for number in range(300)))
+        watcher, screen = os.openpty()
+        words = ["orders", "import", file, "--batch-size", "20"]
+        with process(*words, environment={**shop.environment, "TERM": "xterm"}, stderr=screen) as run:
+            os.close(screen)
+            seen = b"".join(iter(lambda: read_screen(watcher), b"")).decode()
+        os.close(watcher)
+        assert run.returncode == 0
+        assert re.search(r"\d+%.*orders, [\d,]+/s", seen)
+        assert "300 orders brought in" in seen
 
     @on_sqlite
     def test_a_reader_that_goes_away_is_no_error(self, shop: Shop) -> None:

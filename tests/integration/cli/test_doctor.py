@@ -89,11 +89,9 @@ class TestTables:
 class TestWhatWaits:
     @on_sqlite
     def test_old_messages_orders_and_keys(self, shop: Shop) -> None:
-        long_ago = datetime.now(UTC) - timedelta(days=9)
-        shop.place("A-1", confirmed=False, placed_at=long_ago, expires_at=long_ago + timedelta(hours=1))
+        shop.place_overdue("A-1")
         shop.place("A-2", idempotency_key="k")
-        old = long_ago.isoformat(timespec="microseconds")
-        statement(shop, f"UPDATE orderkit_outbox SET occurred_at = '{old}'")
+        old = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="microseconds")
         statement(shop, f"UPDATE orderkit_idempotency_keys SET expires_at = '{old}'")
         told = shop.run("doctor", "--json")
         found = levels(told)

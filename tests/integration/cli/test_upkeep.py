@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ ADA = {"name": "Ada Lovelace", "email": "ada@example.org"}
 
 class TestSweep:
     def test_each_step_once(self, shop: Shop) -> None:
-        over = datetime.now(UTC) - timedelta(minutes=1)
-        order = shop.place("A-1", confirmed=False, expires_at=over, placed_at=over - timedelta(hours=1))
+        order = shop.place_overdue("A-1")
         swept = shop.run("sweep", "--json")
         assert (swept.code, swept.err) == (0, "")
         assert swept.json["steps"]["expire_orders"] == {"done": 1, "more": False}

@@ -124,7 +124,7 @@ def test_their_transaction_holds_what_the_model_holds(
     url = databases(place[0])
     enter = KINDS[place[0]][place[1]]
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
     @given(STEPS, st.booleans())
     def check(steps: list[tuple[str, str]], commits: bool) -> None:
         owner, model = uuid4().hex, Model()

@@ -219,3 +219,23 @@ def test_the_connection_stays_theirs(enter: Enter, outside: Look) -> None:
             return
         app.theirs.commit()
     assert outside() == (["a0"], 1)
+
+
+def test_many_orders_inside(enter: Enter, outside: Look) -> None:
+    """Each item has a result of its own, and none outlives their transaction."""
+    items = [{"lines": TEA, "id": f"order-{number}"} for number in (1, 2, 2, 3)] + [{"lines": ()}]
+    for end, kept in (("rollback", ([], 0)), ("commit", (["a", "b"], 3))):
+        with enter() as app:
+            app.write("a")
+            results = list(app.orders.place_many(items, batch_size=2))
+            assert [type(result.error).__name__ for result in results] == [
+                "NoneType",
+                "NoneType",
+                "AlreadyExists",
+                "NoneType",
+                "InvalidCommand",
+            ]
+            app.write("b")
+            assert app.placed() == ["order-1", "order-2", "order-3"]
+            getattr(app.theirs, end)()
+        assert outside() == kept

@@ -148,6 +148,17 @@ class Place:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, parameters)]
 
+    @contextmanager
+    def holder(self) -> Generator[Callable[[str, Sequence[object]], object]]:
+        """Run statements on a server in a transaction that is taken back at the end."""
+        if self.is_mariadb:
+            with closing(connected_mariadb(self.url)) as connection, connection.cursor() as cursor:
+                connection.begin()
+                yield cursor.execute
+        else:
+            with raw_postgresql(self.url) as session, session.transaction(force_rollback=True):
+                yield lambda sql, parameters: session.execute(sql.encode(), parameters)
+
     def count(self, table: str, tenant: str) -> int:
         return len(self.rows(table, tenant))
 

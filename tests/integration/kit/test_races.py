@@ -17,7 +17,7 @@ from orderkit.errors import AlreadyExists, InvalidCommand, StorageBusy
 from orderkit.unit_of_work import attempts
 from orderkit.unit_of_work.attempts import Attempts
 from tests.integration.kit.places import (
-    POSTGRESQL,
+    SERVERS,
     TEA,
     OpenKit,
     Place,
@@ -167,7 +167,7 @@ def test_work_on_two_orders_in_opposite_order_is_done(kit: OrderKit, place: Plac
     assert assert_whole(place, tenant)["events"] == 18
 
 
-@pytest.mark.parametrize("place", POSTGRESQL, indirect=True)
+@pytest.mark.parametrize("place", SERVERS, indirect=True)
 def test_a_deadlock_is_resolved_by_running_again(kit: OrderKit, place: Place, tenant: str, tries: list[int]) -> None:
     """Two transactions each hold what the other wants next: one is ended by the database, and run again."""
     orders = [kit.orders.place(lines=TEA).id for _ in range(2)]

@@ -19,7 +19,7 @@ from orderkit.kit.runners import KitUnit
 from orderkit.orders.scripts import OrderPolicy, execute
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.testing.clock import ManualClock
-from tests.integration.kit.places import DURABLE, SHELLS, TEA, OpenKit, Place, assert_whole, each, meanwhile
+from tests.integration.kit.places import DURABLE, SERVERS, SHELLS, TEA, OpenKit, Place, assert_whole, each, meanwhile
 
 
 class ChangeOfMind(Exception):
@@ -100,7 +100,7 @@ def test_a_transaction_is_never_run_again(kit: OrderKit, place: Place, tenant: s
         with kit.transaction() as tx:
             runs += 1
             tx.orders.get(order.id)
-            if place.is_postgresql:
+            if place.shell in SERVERS:
                 with interfering(place, tenant, order):
                     tx.orders.confirm(order.id)
                 return

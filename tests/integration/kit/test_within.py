@@ -101,12 +101,9 @@ def application(place: Place, joining: str, tenant: str, number: str) -> Callabl
     """Open the application's session or connection, of which each has an engine of its own."""
     with place.kit() as owner:
         owner.create_schema()
-    place.query("CREATE TABLE IF NOT EXISTS their_invoices (id integer PRIMARY KEY, number text NOT NULL)") if (
-        place.is_sqlite
-    ) else place.query(
-        "CREATE TABLE IF NOT EXISTS their_invoices "
-        "(id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number text NOT NULL)"
-    )
+    numbered = {"postgresql": "GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "mariadb": "AUTO_INCREMENT PRIMARY KEY"}
+    identity = numbered.get(place.url.get_backend_name(), "PRIMARY KEY")
+    place.query(f"CREATE TABLE IF NOT EXISTS their_invoices (id integer {identity}, number text NOT NULL)")
 
     @asynccontextmanager
     async def opened() -> AsyncGenerator[Theirs]:

@@ -103,7 +103,7 @@ def _busy_together(orders: int) -> Iterator[Asked]:
         for asked in _pages(name, wanted, ("-created_at",), 8 * ONE_PAGE, orders):
             yield attrs.evolve(asked, elsewhere=everything)
     recent = OrderFilter(status=("open",), placed_from=created_at(orders - orders // 50))
-    yield from _pages("status with a companion", recent, ("-placed_at", "placed_at"), 2 * ONE_PAGE, orders)
+    yield from _pages("status with a companion", recent, ("-placed_at", "placed_at"), 4 * ONE_PAGE, orders)
 
 
 def _pages(name: str, wanted: OrderFilter, sorts: tuple[Sort, ...], most: int, orders: int) -> Iterator[Asked]:

@@ -141,7 +141,7 @@ class _Shop:
         yield "order_labels", of_order | _label("tag", "", tag), f"{one} WHERE n % 2 = 1 OR {self._rare}"
         yield "order_labels", of_order | _label("external", "shop", "'S-' || n"), f"{one} WHERE n % 3 = 1"
         yield "order_labels", of_order | _label("metadata", "channel", "'\"app\"'"), f"{one} WHERE n % 5 = 1"
-        yield "idempotency_keys", of_order | self._key(), f"{one} WHERE n > {self.orders - self.orders // 10}"
+        yield "idempotency_keys", of_order | self._key(), f"{one} WHERE n > {self.orders // 2}"
 
     @property
     def _rare(self) -> str:
@@ -158,7 +158,8 @@ class _Shop:
         draft, time = "n % 101 = 50", self.spelling.time
         status = (
             f"CASE WHEN {draft} THEN 'draft' "
-            f"WHEN n > {self.orders - self.orders // 50} THEN CASE {_mixed(31, 5)} WHEN 0 THEN 'pending' ELSE 'open' END "
+            f"WHEN n > {self.orders - self.orders // 50} "
+            f"THEN CASE {_mixed(31, 5)} WHEN 0 THEN 'pending' ELSE 'open' END "
             f"WHEN n % 1000 = 1 THEN 'open' WHEN {_mixed(37, 10)} = 3 THEN 'cancelled' "
             f"WHEN {_mixed(41, 50)} = 8 THEN 'expired' ELSE 'completed' END"
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -76,14 +77,8 @@ class Kept:
                 with closing(sqlite3.connect(str(self.url.database), isolation_level=None)) as sqlite:
                     yield SqliteReader(sqlite)
             case _:
-                host, user = self.url.host or "127.0.0.1", self.url.username
-                address = {
-                    "host": host,
-                    "port": self.url.port or 3306,
-                    "user": user,
-                    "password": self.url.password or "",
-                }
-                with closing(pymysql.connect(**address, database=self.url.database)) as mariadb:
+                address = self.url.translate_connect_args(username="user")
+                with closing(pymysql.connect(**address)) as mariadb:
                     yield MariadbReader(mariadb)
 
 
@@ -165,11 +160,5 @@ def test_no_query_reads_much_more_than_it_finds_among_a_million(
         kept.analyse()
         figures = check(kept)
     with capsys.disabled():
-        print_figures(kind, figures)
-
-
-def print_figures(kind: str, figures: Mapping[str, int]) -> None:
-    """Print how many rows each query read."""
-    print(f"\nRows read at a million orders, {kind}:")
-    for name, rows in figures.items():
-        print(f"{rows:>10,}  {name}")
+        sys.stdout.write(f"\nRows read at a million orders, {kind}:\n")
+        sys.stdout.writelines(f"{rows:>10,}  {name}\n" for name, rows in figures.items())

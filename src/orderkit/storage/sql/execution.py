@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -92,6 +93,12 @@ class DriverExecutor:
         self._cursor.executemany(sql, rows)
 
 
+@functools.cache
+def _in_bytes(statement: str) -> bytes:
+    """Return a statement as psycopg looks it up among those it has prepared: one object, hashed once."""
+    return statement.encode()
+
+
 class PsycopgExecutor:
     """Run statements on a raw cursor of psycopg.
 
@@ -107,7 +114,7 @@ class PsycopgExecutor:
     def execute(self, sql: str, parameters: Sequence[Parameter] = ()) -> Rows:
         """Run a statement and return all its rows; none if it has none to return."""
         cursor = self._cursor
-        cursor.execute(sql, parameters)
+        cursor.execute(_in_bytes(sql), parameters)
         return cast("Rows", cursor.fetchall()) if cursor.pgresult.nfields else ()
 
     def execute_once(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
@@ -142,7 +149,7 @@ class AwaitingExecutor:
         return await_only(self._execute(sql, parameters))
 
     async def _execute(self, sql: str, parameters: Sequence[Parameter]) -> Rows:
-        await self._cursor.execute(sql, parameters)
+        await self._cursor.execute(_in_bytes(sql), parameters)
         return cast("Rows", await self._cursor.fetchall()) if self._cursor.pgresult.nfields else ()
 
     def execute_once(self, sql: str, parameters: Sequence[Parameter]) -> Rows:

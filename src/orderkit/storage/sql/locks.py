@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _HAS_FILE_LOCKS = importlib.util.find_spec("fcntl") is not None
 """A platform without them relies on SQLite's own lock between processes."""
 
+if _HAS_FILE_LOCKS:
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, lockf
+
 _LONGEST_STOP = 1.0
 """Seconds a fork waits for a writer, which may be the very thread that forks."""
 
@@ -127,8 +130,6 @@ def _lock(descriptor: int, byte: int, deadline: float) -> bool:
 
 
 def _try_lock(descriptor: int, byte: int) -> bool:
-    from fcntl import LOCK_EX, LOCK_NB, lockf
-
     try:
         lockf(descriptor, LOCK_EX | LOCK_NB, 1, byte)
     except (BlockingIOError, PermissionError):
@@ -137,8 +138,6 @@ def _try_lock(descriptor: int, byte: int) -> bool:
 
 
 def _unlock(descriptor: int, byte: int) -> None:
-    from fcntl import LOCK_UN, lockf
-
     lockf(descriptor, LOCK_UN, 1, byte)
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
 from orderkit.storage.sql.execution import CopyingExecutor, Executor, Parameter, executor_of
-from orderkit.storage.sql.records import NEXT_NUMBER, READ_KEY, forget_expired, stored_key
+from orderkit.storage.sql.records import EXPIRED, NEXT_NUMBER, READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome
@@ -303,7 +303,11 @@ _LOCK_GUARDS = (
 )
 _CLAIM_KEYS = f"{_insert(KEYS, MANY, None)} ON CONFLICT DO NOTHING RETURNING {', '.join(KEYS.key)}"
 
-_FORGET_EXPIRED = forget_expired(" FOR UPDATE SKIP LOCKED")
+# By where the rows are: by their key, every key there is would be read to find them.
+_FORGET_EXPIRED = (
+    "DELETE FROM {idempotency_keys} "
+    f"WHERE ctid = ANY (ARRAY(SELECT ctid {EXPIRED} FOR UPDATE SKIP LOCKED)) RETURNING 1"
+)
 
 _KINDS = {
     "23505": FaultKind.DUPLICATE,

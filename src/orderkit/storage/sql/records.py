@@ -76,9 +76,8 @@ def history(version: object, time: object) -> str:
     return f"{_HISTORY}{until_version}{until_time} ORDER BY version"
 
 
-READ_PERSONAL = (
-    f"SELECT {', '.join(PERSONAL.columns)} FROM {{personal}} WHERE tenant = :text AND order_id = :text ORDER BY id"
-)
+# Sorted by the caller: to have them in the order of their ids, SQLite would read those of every order by their key.
+READ_PERSONAL = f"SELECT {', '.join(PERSONAL.columns)} FROM {{personal}} WHERE tenant = :text AND order_id = :text"
 
 NEXT_NUMBER = (
     "INSERT INTO {order_numbers} AS n (tenant, last) VALUES (:text, 1) "
@@ -90,13 +89,8 @@ FORGET_KEY = (
 )
 
 
-def forget_expired(skip_locked: str) -> str:
-    """Return the statement that removes a batch of expired keys and returns one row for each."""
-    return (
-        "DELETE FROM {idempotency_keys} WHERE (tenant, scope, key) IN (SELECT tenant, scope, key "
-        "FROM {idempotency_keys} WHERE expires_at <= :time ORDER BY expires_at LIMIT :bigint"
-        f"{skip_locked}) RETURNING 1"
-    )
+EXPIRED = "FROM {idempotency_keys} WHERE expires_at <= :time ORDER BY expires_at LIMIT :bigint"
+"""The part of a statement that finds a batch of expired keys."""
 
 
 def order_record(row: Row) -> OrderRecord:

@@ -16,16 +16,17 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
 from orderkit.storage.sql.execution import Executor, executor_of
-from orderkit.storage.sql.records import NEXT_NUMBER, READ_KEY, forget_expired, stored_key
+from orderkit.storage.sql.records import EXPIRED, NEXT_NUMBER, READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome, StoredKey
 
 _CLAIM = " ON CONFLICT DO NOTHING RETURNING 1"
-_FORGET_EXPIRED = forget_expired("")
+_FORGET_EXPIRED = f"DELETE FROM {{idempotency_keys}} WHERE rowid IN (SELECT rowid {EXPIRED}) RETURNING 1"
 _GUARD = "SELECT 1 FROM {orders} WHERE tenant = :text AND id = :text AND version = :integer"
 
 
+@functools.lru_cache(maxsize=64)
 def time_text(value: datetime) -> str:
     """Return a time as text of fixed width in UTC, which sorts by time.
 

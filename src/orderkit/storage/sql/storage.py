@@ -136,7 +136,7 @@ class SqlStorage:
     def personal(self, tenant: str, order_id: str) -> list[PersonalRow]:
         """Return the personal rows of an order, erased ones as tombstones with empty data."""
         rows = self._fetch(records.READ_PERSONAL, (tenant, order_id))
-        return [records.personal_row(self._dialect, row) for row in rows]
+        return sorted((records.personal_row(self._dialect, row) for row in rows), key=lambda row: row.id)
 
     def next_number(self, tenant: str) -> int:
         """Take the tenant's next order number: 1, 2, 3, … without gaps.

@@ -270,8 +270,8 @@ class Migrations:
         fault = self._dialect.fault(error)
         if fault.kind in {FaultKind.BUSY, FaultKind.LOCK_TIMEOUT}:
             return StorageBusy(
-                "Others used a table, or migrated, for too long. What was finished stays, the rest was not begun or is "
-                f"begun anew when you repeat it. [{fault.code}]"
+                "Others used a table, or migrated, for too long; the steps that were finished stay, the others were not "
+                f"done. Repeat it. [{fault.code}]"
             )
         return failure(fault, Phase.CONNECTING)
 

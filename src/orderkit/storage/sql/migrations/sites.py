@@ -7,6 +7,7 @@ statements about tables cannot be taken back.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Final, Protocol
@@ -17,6 +18,8 @@ from orderkit.storage.sql.locks import write_lock_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
+
+OTHER_MIGRATION: Final = "Another migration was running for too long; this one changed nothing. Repeat it."
 
 _PATIENCE: Final = 600.0
 """Seconds a statement that locks nobody out waits for old transactions to end."""
@@ -102,8 +105,7 @@ class PostgresqlSite:
     def transaction(self) -> Generator[Connection]:
         """Open a connection in a transaction, alone among migrations."""
         with self.looking() as connection:
-            self._set(connection, "SET LOCAL", self._timeout)
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            self._lock(connection)
             self._create_schema(connection)
             yield connection
 
@@ -123,6 +125,22 @@ class PostgresqlSite:
                     yield connection
                 finally:
                     self._reset(connection)
+
+    def _lock(self, connection: Connection) -> None:
+        """Take the lock, asking for it again and again.
+
+        Whoever waits for it inside a statement has a snapshot, and an index that is built concurrently by the one who
+        holds the lock would wait for that snapshot to go.
+        """
+        deadline = time.monotonic() + self._timeout
+        while not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_ADVISORY_LOCK})").scalar():
+            connection.rollback()
+            if time.monotonic() > deadline:
+                raise StorageBusy(OTHER_MIGRATION)
+            # The database sleeps, so that an event loop need not know of it.
+            connection.exec_driver_sql("SELECT pg_sleep(0.05)")
+            connection.rollback()
+        self._set(connection, "SET LOCAL", self._timeout)
 
     def _set(self, connection: Connection, command: str, lock_timeout: float) -> None:
         connection.exec_driver_sql(f"{command} lock_timeout = {int(lock_timeout * 1000)}")
@@ -170,7 +188,7 @@ class MariadbSite:
             # The lock's name is of the whole server.
             name = "CONCAT('orderkit_schema_', MD5(DATABASE()))"
             if connection.exec_driver_sql(f"SELECT GET_LOCK({name}, {seconds})").scalar() != 1:
-                raise StorageBusy("Another migration was running for too long; nothing was changed. Repeat it.")
+                raise StorageBusy(OTHER_MIGRATION)
             connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {seconds}")
             try:
                 yield connection
