@@ -33,6 +33,7 @@ from orderkit.errors import OrderKitError
 from orderkit.kit.settings import Settings
 from orderkit.orders.searching import OrderFilter
 from orderkit.storage.sql.tables import PREFIX, PostgresqlOnly, metadata
+from tools import commandline
 from tools.statechart import state_chart
 
 ROOT = Path(__file__).parents[1]
@@ -225,6 +226,9 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "fields of lines": partial(fields, Line, Charge, Discount),
     "fields of parties": partial(fields, Contact, Address, NoteText),
     "fields of filters": partial(fields, OrderFilter),
+    "command line": commandline.commands,
+    "common options": commandline.common,
+    "exit codes": commandline.exit_codes,
     **{f"table {name.removeprefix(PREFIX)}": partial(columns, table) for name, table in metadata.tables.items()},
 }
 """What can be generated, by the name that stands in a page."""

@@ -16,9 +16,12 @@ from sqlalchemy.orm import Session, scoped_session
 from orderkit import (
     AsyncOrderKit,
     AsyncTransaction,
+    CustomerExport,
+    Erasure,
     Line,
     Money,
     Order,
+    OrderExport,
     OrderFilter,
     OrderKit,
     OrderStatus,
@@ -46,6 +49,9 @@ def synchronous(kit: OrderKit) -> None:
     assert_type(kit.orders.stream(), Iterator[Order])
     assert_type(kit.orders.preview(order.id, ConfirmOrder()), Preview)
     assert_type(kit.orders.allowed(order.id), Mapping[str, Permission])
+    assert_type(kit.customers.export("cust-42"), CustomerExport)
+    assert_type(kit.customers.export_orders("cust-42"), Iterator[OrderExport])
+    assert_type(kit.customers.erase("cust-42", reason="gdpr-art-17"), Erasure)
     assert_type(kit.run(lambda tx: tx.orders.get(order.id).version), int)
     with kit.transaction() as tx:
         assert_type(tx, Transaction)
@@ -59,6 +65,9 @@ async def asynchronous(kit: AsyncOrderKit) -> None:
     assert_type(order, Order)
     assert_type(await kit.orders.search(), Page)
     assert_type(kit.orders.stream(), AsyncIterator[Order])
+    assert_type(await kit.customers.export("cust-42"), CustomerExport)
+    assert_type(kit.customers.export_orders("cust-42"), AsyncIterator[OrderExport])
+    assert_type(await kit.customers.erase("cust-42"), Erasure)
     assert_type(await kit.run(lambda tx: tx.orders.get(order.id).version), int)
     async with kit.transaction() as tx:
         assert_type(await tx.orders.get(order.id), Order)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import create_engine
 
 from orderkit import Contact, Erasure, Order, OrderFilter, OrderKit
 from orderkit.domain.commands import (
@@ -295,6 +296,24 @@ def test_a_transaction_that_fails_erases_nothing(kit: OrderKit, place: Place, te
     assert isinstance(outcome(leave), KeyError)
     assert planted(place, tenant) == ["personal"]
     assert kit.orders.get(order.id).version == order.version
+
+
+@pytest.mark.parametrize("place", ["sqlite", "psycopg", "pymysql"], indirect=True)
+def test_erasing_inside_their_transaction_is_theirs_to_commit(kit: OrderKit, place: Place, tenant: str) -> None:
+    for _ in range(2):
+        ordered(kit)
+    engine = create_engine(place.address)
+    with engine.connect() as connection:
+        theirs = kit.within(connection).customers
+        assert theirs.erase(CUSTOMER) == Erasure(orders=2, pieces=10)
+        assert all(data.value is None for order in theirs.export(CUSTOMER).orders for data in order.personal)
+        connection.rollback()
+        assert planted(place, tenant) == ["personal"]
+        theirs.erase(CUSTOMER)
+        connection.commit()
+    engine.dispose()
+    assert planted(place, tenant) == []
+    assert_whole(place, tenant)
 
 
 def test_what_was_set_in_the_same_transaction_is_erased_with_the_rest(kit: OrderKit, place: Place, tenant: str) -> None:

@@ -124,10 +124,11 @@ def test_tables_of_somebody_else_under_our_names_are_left_alone(database: Databa
         database.execute(f'CREATE SCHEMA "{database.schema}"')
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE orderkit_orders (id INTEGER)")
-    for make in (database.migrations().upgrade, database.kit().create_schema):
-        with pytest.raises(SchemaForeign, match="nothing was changed") as caught:
-            make()
-        assert caught.value.tables == ("orderkit_orders",)
+    with database.kit() as kit:
+        for make in (database.migrations().upgrade, kit.create_schema):
+            with pytest.raises(SchemaForeign, match="nothing was changed") as caught:
+                make()
+            assert caught.value.tables == ("orderkit_orders",)
     assert database.tables() == {"orderkit_orders"}
 
 
@@ -184,21 +185,12 @@ def test_tables_of_the_application_are_neither_touched_nor_told_of(database: Dat
 
 DAMAGE = {
     "missing index: orderkit_orders.orderkit_orders_status": "DROP INDEX orderkit_orders_status",
-    "missing column: orderkit_orders.actor": "",
     "additional column: orderkit_orders.mine": "ALTER TABLE orderkit_orders ADD COLUMN mine TEXT",
     "missing table: orderkit_order_numbers": "DROP TABLE orderkit_order_numbers",
     "missing column: orderkit_personal.kind": "ALTER TABLE orderkit_personal DROP COLUMN kind",
     "other condition: orderkit_orders.orderkit_orders_placed": (
         "DROP INDEX orderkit_orders_placed;"
         "CREATE INDEX orderkit_orders_placed ON orderkit_orders (tenant, placed_at, id)"
-    ),
-}
-del DAMAGE["missing column: orderkit_orders.actor"]
-
-ON_SERVERS = {
-    "other nullability: orderkit_personal.kind": "ALTER TABLE orderkit_personal {} kind {} NULL",
-    "missing constraint: orderkit_outbox.orderkit_outbox_id": (
-        "ALTER TABLE orderkit_outbox DROP CONSTRAINT orderkit_outbox_id"
     ),
 }
 

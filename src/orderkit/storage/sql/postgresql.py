@@ -165,12 +165,11 @@ class Postgresql:
         committed, guards_held = bool(row[1]), bool(row[0])
         if committed or not guards_held or changes.claim is None:
             return Outcome(committed, guards_held)
-        stored = stored_key(self, row[2:])
-        if stored is None:
-            # The loser of a race: a statement that began before the other had won does not see what it wrote.
-            rows = executor.execute(self.compile(READ_KEY), changes.claim[:3])
-            stored = stored_key(self, rows[0]) if rows else None
-        return Outcome(committed, guards_held, stored)
+        if row[2] is not None:
+            return Outcome(committed, guards_held, stored_key(self, _record_of(str(row[2]))))
+        # The loser of a race: a statement that began before the other had won does not see what it wrote.
+        rows = executor.execute(self.compile(READ_KEY), changes.claim[:3])
+        return Outcome(committed, guards_held, stored_key(self, rows[0]) if rows else None)
 
     def lock_guards(self, executor: Executor, guards: Sequence[Guard]) -> set[Guard]:
         """Return those of several guards that hold, their orders locked in the order of their ids."""
@@ -243,10 +242,9 @@ def _verdict(gate: str | None, guards: int) -> str:
         return "SELECT true, true"
     if gate == "held":
         return "SELECT ok, ok FROM held"
-    held, source = ("held.ok", "ok CROSS JOIN held") if guards else ("true", "ok")
-    # Kept apart by the offset, the record is looked for only where the key was not claimed.
-    taken = f"LEFT JOIN LATERAL ({READ_KEY} AND NOT ok.ok OFFSET 0) AS taken ON true"
-    return f"SELECT {held}, ok.ok, taken.* FROM {source} {taken}"
+    # Looked for only where the key was not claimed; one column, since each of them costs the driver.
+    taken = f"(SELECT row_to_json(k)::text FROM ({READ_KEY} AND NOT ok.ok) AS k)"
+    return f"SELECT {'held.ok' if guards else 'true'}, ok.ok, {taken} FROM {'ok CROSS JOIN held' if guards else 'ok'}"
 
 
 def _source(columns: Sequence[str], kinds: Sequence[str], count: int) -> str:

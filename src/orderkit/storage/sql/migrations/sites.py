@@ -96,18 +96,20 @@ class PostgresqlSite:
     @contextmanager
     def looking(self) -> Generator[Connection]:
         """Open a connection in a transaction that changes nothing."""
-        with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
-            if self._schema is not None:
-                connection.exec_driver_sql(f'SET LOCAL search_path TO "{self._schema}"')
+        with self._engine.execution_options(isolation_level="READ COMMITTED").connect() as connection:
+            self._enter_schema(connection, "SET LOCAL")
             yield connection
 
     @contextmanager
     def transaction(self) -> Generator[Connection]:
         """Open a connection in a transaction, alone among migrations."""
-        with self.looking() as connection:
+        with self._engine.execution_options(isolation_level="READ COMMITTED").connect() as connection:
             self._lock(connection)
+            self._set(connection, "SET LOCAL", self._timeout)
             self._create_schema(connection)
+            self._enter_schema(connection, "SET LOCAL")
             yield connection
+            connection.commit()
 
     @contextmanager
     def session(self) -> Generator[Connection]:
@@ -119,8 +121,7 @@ class PostgresqlSite:
             holder.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             with self._engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
                 self._set(connection, "SET", _PATIENCE)
-                if self._schema is not None:
-                    connection.exec_driver_sql(f'SET search_path TO "{self._schema}"')
+                self._enter_schema(connection, "SET")
                 try:
                     yield connection
                 finally:
@@ -140,7 +141,6 @@ class PostgresqlSite:
             # The database sleeps, so that an event loop need not know of it.
             connection.exec_driver_sql("SELECT pg_sleep(0.05)")
             connection.rollback()
-        self._set(connection, "SET LOCAL", self._timeout)
 
     def _set(self, connection: Connection, command: str, lock_timeout: float) -> None:
         connection.exec_driver_sql(f"{command} lock_timeout = {int(lock_timeout * 1000)}")
@@ -152,6 +152,11 @@ class PostgresqlSite:
             return
         if connection.exec_driver_sql(f"SELECT to_regnamespace('\"{self._schema}\"') IS NULL").scalar():
             connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+
+    def _enter_schema(self, connection: Connection, command: str) -> None:
+        """Have names mean those of the schema."""
+        if self._schema is not None:
+            connection.exec_driver_sql(f'{command} search_path TO "{self._schema}"')
 
     def _reset(self, connection: Connection) -> None:
         """Give the connection back as it was, or not at all."""

@@ -1,5 +1,8 @@
 """The shop: whenever its own tables are migrated, so are those of orderkit."""
 
+# Django has no types.
+# mypy: ignore-errors
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,5 +1,8 @@
 """The kit of the shop."""
 
+# Django has no types.
+# mypy: ignore-errors
+
 from __future__ import annotations
 
 from django.db import connections
