@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from orderkit.cli.application import app
-from orderkit.cli.options import _COMMON
+from orderkit.cli.options import COMMON
 from orderkit.cli.output import ExitCode
 
 NOTHING = "\N{EM DASH}"
@@ -34,7 +34,7 @@ def leaves(command: Any, path: str = "orderkit") -> Iterator[tuple[str, Any]]:
 def common() -> str:
     """Return the table of the options that every command has."""
     command = next(iter(leaves(typer.main.get_command(app))))[1]
-    return _table([_row(option) for option in command.params if option.name in _COMMON])
+    return _table([_row(option) for option in command.params if option.name in COMMON])
 
 
 def exit_codes() -> str:
@@ -47,7 +47,7 @@ def exit_codes() -> str:
 def _section(path: str, command: Any) -> str:
     text, _, shown = command.help.partition("\n\n\b\n")
     examples = re.findall(r"^\[dim\]\$\[/dim\] (.*)$", shown, re.MULTILINE)
-    own = [option for option in command.params if option.name not in {*_COMMON, "help"}]
+    own = [option for option in command.params if option.name not in {*COMMON, "help"}]
     parts = [f"### {path}", _plain(text), "```bash", *map(_plain, examples), "```"]
     section = "\n".join(parts[:1]) + "\n\n" + parts[1] + "\n\n" + "\n".join(parts[2:]) + "\n"
     return section + (f"\n{_table([_row(option) for option in own])}" if own else "")
@@ -62,7 +62,8 @@ def _row(option: Any) -> tuple[str, str, str]:
     if option.param_type_name == "argument":
         name = f"`{option.metavar or option.name.upper()}`"
     else:
-        value = f" {option.metavar}" if option.metavar else ""
+        choices = "|".join(map(str, option.type_descriptor.choices or ()))
+        value = f" {option.metavar or choices}".rstrip()
         name = ", ".join(f"`{spelling}{value}`" for spelling in (*option.opts, *option.secondary_opts))
     shown = option.default is not None and option.default is not False and option.default != []
     default = "required" if option.required else f"`{option.default}`" if shown else NOTHING

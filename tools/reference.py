@@ -18,8 +18,6 @@ from typing import get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from sqlalchemy import Column, Table, UniqueConstraint, create_engine
-from sqlalchemy.engine import Dialect
 
 import orderkit
 from orderkit.domain.commands import Command, LineQuantity, OrderCommand, kind_of
@@ -32,27 +30,18 @@ from orderkit.domain.status import OrderStatus
 from orderkit.errors import OrderKitError
 from orderkit.kit.settings import Settings
 from orderkit.orders.searching import OrderFilter
-from orderkit.storage.sql.tables import PREFIX, PostgresqlOnly, metadata
+from orderkit.storage.sql.migrations.documentation import NOTHING, markdown_table, table_columns
+from orderkit.storage.sql.migrations.state import schema_table
+from orderkit.storage.sql.tables import PREFIX, metadata
 from tools import commandline
 from tools.statechart import state_chart
+from tools.tablechart import table_chart
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-CHART = DOCS / "reference" / "order-states.svg"
+CHARTS = {DOCS / "reference" / "order-states.svg": state_chart, DOCS / "reference" / "tables.svg": table_chart}
 
 _PART = re.compile(r"(<!-- generated: (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-Row = tuple[str, ...]
-
-NOTHING = "\N{EM DASH}"
-"""What stands in a cell that has nothing to say."""
-
-
-def markdown(header: Row, rows: Iterable[Row]) -> str:
-    """Return a Markdown table."""
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
-
 
 # --- errors -----------------------------------------------------------------------------------
 
@@ -83,7 +72,7 @@ def errors() -> str:
         for error in error_types()
         if error is not OrderKitError
     ]
-    return markdown(("code", "class", "is a", "meaning"), rows)
+    return markdown_table(("code", "class", "is a", "meaning"), rows)
 
 
 def field_errors() -> str:
@@ -93,7 +82,7 @@ def field_errors() -> str:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 found.update(_field_error(node))
-    return markdown(("code", "meaning"), [(f"`{code}`", found[code]) for code in sorted(found)])
+    return markdown_table(("code", "meaning"), [(f"`{code}`", found[code]) for code in sorted(found)])
 
 
 def _field_error(call: ast.Call) -> Mapping[str, str]:
@@ -113,7 +102,7 @@ def settings() -> str:
         (f"`ORDERKIT_{name.upper()}`", _default(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
-    return markdown(("variable", "default", "meaning"), rows)
+    return markdown_table(("variable", "default", "meaning"), rows)
 
 
 def _default(value: object) -> str:
@@ -137,7 +126,7 @@ def _fields(model: type[BaseModel]) -> str:
         for name, field in model.model_fields.items()
         if name != "kind" or not issubclass(model, OrderCommand)
     ]
-    return title + (markdown(("field", "type", "default", "meaning"), rows) if rows else "No fields.\n")
+    return title + (markdown_table(("field", "type", "default", "meaning"), rows) if rows else "No fields.\n")
 
 
 def _annotation(model: type, name: str) -> str:
@@ -166,7 +155,7 @@ def commands() -> str:
         (f"`{rule.kind}`", _states(rule.sources), _states(rule.targets) or "stays", _conditions(rule.guards))
         for rule in RULES.values()
     ]
-    return markdown(("command", "possible in", "leads to", "also asked"), [*new, *rows])
+    return markdown_table(("command", "possible in", "leads to", "also asked"), [*new, *rows])
 
 
 def _states(states: frozenset[OrderStatus]) -> str:
@@ -179,43 +168,9 @@ def _conditions(guards: Iterable[Callable[..., object]]) -> str:
     return ", ".join(guard.__name__.strip("_").replace("_", " ") for guard in guards) or NOTHING
 
 
-# --- tables -----------------------------------------------------------------------------------
-
-SQLITE, POSTGRESQL = (create_engine(f"{name}://").dialect for name in ("sqlite", "postgresql+psycopg"))
-
-
-def columns(described: Table) -> str:
-    """Return the table of a database table's columns, its key and its indexes."""
-    rows = [_column(column) for column in described.columns]
-    text = markdown(("column", "SQLite", "PostgreSQL", "may be null"), rows)
-    text += f"\n- Primary key: {_names(described.primary_key.columns)}\n"
-    for unique in sorted(_uniques(described), key=lambda constraint: str(constraint.name)):
-        text += f"- Unique: {_names(unique.columns)}\n"
-    for index in sorted(described.indexes, key=lambda index: str(index.name)):
-        condition = index.dialect_options["postgresql"].get("where")
-        only = "" if condition is None else f", only where `{condition}`"
-        text += f"- {'Unique index' if index.unique else 'Index'} `{index.name}`: {_names(index.columns)}{only}\n"
-    return text
-
-
-def _uniques(described: Table) -> Iterator[UniqueConstraint]:
-    return (constraint for constraint in described.constraints if isinstance(constraint, UniqueConstraint))
-
-
-def _names(chosen: Iterable[Column[object]]) -> str:
-    return ", ".join(f"`{column.name}`" for column in chosen)
-
-
-def _column(column: Column[object]) -> Row:
-    on_sqlite = NOTHING if isinstance(column.type, PostgresqlOnly) else _type(column, SQLITE)
-    return f"`{column.name}`", on_sqlite, _type(column, POSTGRESQL), "yes" if column.nullable else ""
-
-
-def _type(column: Column[object], dialect: Dialect) -> str:
-    return str(column.type.compile(dialect)).lower().replace(' collate "c"', "")
-
-
 # --- pages ------------------------------------------------------------------------------------
+
+TABLES = {**metadata.tables, schema_table.name: schema_table}
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "errors": errors,
@@ -229,7 +184,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "command line": commandline.commands,
     "common options": commandline.common,
     "exit codes": commandline.exit_codes,
-    **{f"table {name.removeprefix(PREFIX)}": partial(columns, table) for name, table in metadata.tables.items()},
+    **{f"table {name.removeprefix(PREFIX)}": partial(table_columns, table) for name, table in TABLES.items()},
 }
 """What can be generated, by the name that stands in a page."""
 
@@ -248,7 +203,8 @@ def main() -> None:
     """Write every generated part."""
     for page in DOCS.rglob("*.md"):
         page.write_text(filled(page.read_text()))
-    CHART.write_text(state_chart())
+    for path, draw in CHARTS.items():
+        path.write_text(draw())
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from orderkit.orders.customers import CustomerExport, Erasure, OrderExport
     from orderkit.orders.reading import PersonalData, RecordedEvent
     from orderkit.orders.searching import OrderFilter, Page
+    from orderkit.storage.sql.tables import metadata
     from orderkit.unit_of_work.storage import PoolFigures
 
 _HOMES = {
@@ -129,6 +130,7 @@ _HOMES = {
     "TaxRate": "orderkit.domain.pricing",
     "Transaction": "orderkit.kit.front",
     "UnitPrice": "orderkit.domain.money",
+    "metadata": "orderkit.storage.sql.tables",
 }
 
 __all__ = [
@@ -200,6 +202,7 @@ __all__ = [
     "TaxRate",
     "Transaction",
     "UnitPrice",
+    "metadata",
 ]
 
 

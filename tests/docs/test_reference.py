@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -11,9 +12,11 @@ from orderkit.domain.commands import CreateDraft, PlaceOrder, kind_of
 from orderkit.domain.decisions import RULES
 from orderkit.domain.status import OrderStatus
 from orderkit.kit.settings import Settings
+from orderkit.storage.sql.tables import PREFIX, metadata
 from tests.docs.blocks import ROOT
 from tools import reference
 from tools.statechart import state_chart
+from tools.tablechart import table_chart
 
 DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text() for path in DOCS.rglob("*.md")}
@@ -30,8 +33,14 @@ def test_everything_that_can_be_generated_stands_somewhere_once() -> None:
     assert sorted(used) == sorted(reference.PARTS)
 
 
-def test_the_chart_of_states_is_up_to_date() -> None:
-    assert reference.CHART.read_text() == state_chart(), STALE
+@pytest.mark.parametrize("path", reference.CHARTS, ids=lambda path: path.stem)
+def test_the_charts_are_up_to_date(path: Path) -> None:
+    assert path.read_text() == reference.CHARTS[path](), STALE
+
+
+def test_the_chart_is_a_picture_that_names_every_table() -> None:
+    drawn = "".join(ElementTree.fromstring(table_chart()).itertext())
+    assert [name for name in metadata.tables if name.removeprefix(PREFIX) not in drawn] == []
 
 
 def test_the_chart_is_a_picture_that_names_every_state_and_every_command_between_them() -> None:

@@ -21,6 +21,7 @@ SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 PRINTED = {
     "asgi_application.py": [r'"total": "9.00 EUR"', "order.placed by ada in request r-1"],
     "async_application.py": ["20 clicks under one key made 1 order", "out of time", "orders in the shop: 2"],
+    "django_application.py": ["committed: 9.00 EUR", "100 of TEA-001: HTTP 500", "baskets: 1, orders: 1"],
     "lambda_handler.py": ["m-2 is dropped: quantity_not_positive", "'batchItemFailures': []", "of the customer: 1"],
     "plain_script.py": ["is open and costs 15.02 EUR", "rounded half even", "refused: illegal_transition", "tea: 1"],
     "sqlalchemy_session.py": ["committed together: basket 1", "rolled back together", "basket 1: 1", "basket 2: 0"],

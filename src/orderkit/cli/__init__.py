@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Final
 
 _NEEDED: Final = frozenset({"rich", "typer"})
@@ -17,4 +18,8 @@ def main() -> None:
             raise
         sys.stderr.write("The command line needs libraries that are not installed: pip install 'orderkit[cli]'.\n")
         sys.exit(1)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows fewer characters gets a question mark for the rest.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app(prog_name="orderkit")

@@ -11,7 +11,6 @@ import typer
 
 from orderkit.cli.options import Invocation, command, existing
 from orderkit.cli.output import ExitCode, facts, table
-from orderkit.errors import DataLoss
 
 if TYPE_CHECKING:
     from orderkit.storage.sql.migrations import Migrations, Step
@@ -57,6 +56,8 @@ def downgrade(
     yes: Annotated[bool, typer.Option("--yes", help="Go on without asking although data is lost.")] = False,
 ) -> None:
     """Take the tables back to an older revision; if that loses data, it says what and asks."""
+    from orderkit.storage.sql.migrations import DataLoss
+
     with _migrations(call) as migrations:
         try:
             migrations.downgrade(revision)
@@ -113,13 +114,11 @@ def sql(
     ] = None,
 ) -> None:
     """Write the statements of a migration, for somebody else to run. No database is asked."""
-    from sqlalchemy import make_url
-
     from orderkit.storage.sql.migrations.offline import offline_sql
 
     source, separator, target = revisions.partition(":")
     written = offline_sql(
-        database or make_url(call.url).get_backend_name(),
+        database or call.url.partition(":")[0].partition("+")[0],
         source if separator else "base",
         (target if separator else source) or "head",
         schema=call.schema,

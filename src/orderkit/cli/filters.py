@@ -41,7 +41,9 @@ def _time_option(name: str, help_text: str) -> Any:
 
 def order_filter(
     *,
-    status: Annotated[list[OrderStatus] | None, _option("--status", "One of these states.")] = None,
+    status: Annotated[
+        list[OrderStatus] | None, _option("--status", "One of these states.", "|".join(OrderStatus))
+    ] = None,
     substate: Annotated[str | None, _option("--substate", "The application's own state.")] = None,
     held: Annotated[bool | None, _option("--held/--not-held", "Whether a hold stands.")] = None,
     customer: Annotated[str | None, _option("--customer", "Whose order.")] = None,

@@ -310,7 +310,8 @@ def _backlog(backlog: Backlog) -> Iterator[Finding]:
         backlog.orders,
         "pending orders are over their time",
         HOUR,
-        "Run `orderkit sweep --until-done` for each tenant, and from then on by cron or a timer.",
+        "Run `orderkit sweep --until-done` for each tenant, and from then on by cron or a timer: they belong to "
+        f"{', '.join(backlog.tenants)}{' and others' if len(backlog.tenants) >= 5 else ''}.",
     )
 
 

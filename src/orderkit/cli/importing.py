@@ -150,7 +150,7 @@ class Importing:
         if isinstance(error, InvalidCommand):
             report["fields"] = error.errors
         if self._kept is not None:
-            text = line.text.decode(errors="replace").rstrip()
+            text = line.text.decode(errors="replace").rstrip("\r\n")
             self._kept.write(to_line(report | ({"text": text} if line.item is None else {"item": line.item})))
         if self.tally.bad <= _REPORTED:
             self._reports.append(report)
@@ -159,7 +159,8 @@ class Importing:
 
     def tell(self, *, dry_run: bool) -> int:
         """Tell how it went, and return the exit code."""
-        document: dict[str, object] = attrs.asdict(self.tally) | {
+        document: dict[str, object] = {
+            **attrs.asdict(self.tally),
             "dry_run": dry_run,
             "interrupted": self._lines.stopped,
             "seconds": round(monotonic() - self._began, 3),

@@ -66,7 +66,7 @@ class JsonLines:
         self._closing = ExitStack()
         self.stopped = False
         self._waiting = False
-        self._stream: io.BufferedReader | gzip.GzipFile
+        self._stream: BinaryIO
 
     def __enter__(self) -> Self:
         if self._path == "-":
@@ -80,7 +80,7 @@ class JsonLines:
             buffered = io.BufferedReader(cast("io.RawIOBase", self._file))
             self._closing.callback(buffered.detach)
         compressed = buffered.peek(2)[:2] == _GZIP
-        self._stream = gzip.GzipFile(fileobj=buffered) if compressed else buffered
+        self._stream = cast("BinaryIO", gzip.GzipFile(fileobj=buffered)) if compressed else buffered
         return self
 
     def __exit__(

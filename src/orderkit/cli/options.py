@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast, get_type_hint
 import attrs
 import typer
 
-from orderkit.cli.output import ExitCode, Output, masked, secrets_of
+from orderkit.cli.output import ExitCode, Output, UnreadableFile, masked, secrets_of
 from orderkit.errors import ConfigurationError, OrderKitError
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def command(
         own = _options_of(function, 1 if takes is None else 2)
 
         def run(**given: object) -> None:
-            call = _common(**{key: given.pop(key) for key in _COMMON})  # type: ignore[arg-type]  # Typer checked them
+            call = _common(**{key: given.pop(key) for key in COMMON})  # type: ignore[arg-type]  # Typer checked them
 
             def work() -> int | None:
                 bundled = [] if takes is None else [takes(**{key: given.pop(key) for key in shared})]
@@ -235,7 +235,7 @@ def command(
 
             raise typer.Exit(_guarded(call.output, work))
 
-        declared = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (own | shared | _COMMON).values()]
+        declared = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (own | shared | COMMON).values()]
         run.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]  # `inspect` reads it
         run.__annotations__ = {one.name: one.annotation for one in declared}
         app.command(name, help=_help(function.__doc__ or "", examples))(run)
@@ -256,7 +256,8 @@ def _options_of(function: Callable[..., object], skipped: int = 0) -> dict[str, 
     return {name: option.replace(annotation=types[name]) for name, option in options.items()}
 
 
-_COMMON: Final = _options_of(_common)
+COMMON: Final = _options_of(_common)
+"""The options of every command, by name."""
 
 
 def _help(text: str, examples: str) -> str:
@@ -288,6 +289,10 @@ def _guarded(output: Output, work: Callable[[], int | None]) -> int:
         # What is still buffered would be written, and fail again, when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.PIPE_CLOSED
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        output.error(UnreadableFile(f"Reading or writing failed: {reason}. What was done before it is kept."))
+        return ExitCode.FAILED
     except typer.Exit:
         raise
     except Exception as error:

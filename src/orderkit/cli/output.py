@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     DONE = 0
     """Everything was done; a doctor found no problem."""
     FAILED = 1
-    """Nothing was done, for the reason told; or a doctor found a problem."""
+    """It failed, for the reason told; or a doctor found a problem."""
     USAGE = 2
     """The command line itself is wrong."""
     PARTLY = 3
@@ -122,7 +122,9 @@ class Output:
     def document(self, value: object) -> None:
         """Write a JSON document as it is, whoever reads it; it goes to stderr where stdout has a stream."""
         stream = sys.stderr if self.streaming else sys.stdout
-        stream.write(f"{to_json(value)}\n")
+        stream.flush()
+        # JSON is UTF-8, whatever the terminal is.
+        stream.buffer.write(to_json(value) + b"\n")
         stream.flush()
 
     def say(self, message: str) -> None:
@@ -148,7 +150,10 @@ class Output:
             return
         if not self.can_ask:
             raise NotConfirmed("This needs a yes and nobody can be asked here; nothing was changed. Give --yes.")
-        answer = self.err.input(f"{question} [y/N] ", markup=False)
+        try:
+            answer = self.err.input(f"{question} [y/N] ", markup=False)
+        except EOFError:
+            answer = ""
         if answer.strip().lower() not in {"y", "yes"}:
             raise NotConfirmed("The answer was not yes; nothing was changed.")
 
@@ -210,12 +215,11 @@ def with_code(message: str, code: str) -> str:
     return message if message.endswith(f"[{code}]") else f"{message} [{code}]"
 
 
-def to_json(value: object, *, indent: int = 2) -> str:
-    """Return a value as JSON text."""
+def to_json(value: object) -> bytes:
+    """Return a value as JSON text that people can read too."""
     import msgspec
 
-    encoded = msgspec.json.encode(value, enc_hook=_plain)
-    return msgspec.json.format(encoded, indent=indent).decode()
+    return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2)
 
 
 def to_line(value: object) -> bytes:

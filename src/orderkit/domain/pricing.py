@@ -3,7 +3,8 @@
 Everything is exact until it is rounded, and it is rounded in three places only: the gross of a line, the
 amount of a percentage discount, and a tax at the level the rules name. What is rounded once for several
 items is shared over them by largest remainder, so every sum holds to the minor unit. Shares go by the id of
-an item, not by its place: the order in which lines are listed changes no total.
+an item, not by its place: the order in which lines are listed changes no total. Taxes inside a price that
+would, rounded up, come to more than the price share it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic_core import CoreSchema
 
-_PLACES: Final = 8
 _EXACT: Final = Context(prec=40)
+_PLACES: Final = 8
 """How many decimal places a tax rate or a percentage may have."""
 
 _ONE: Final = 10**_PLACES
@@ -280,6 +281,10 @@ def price(items: Sequence[Priceable], discounts: Sequence[OrderDiscount], rules:
         item_taxes = taxes[position] if taxes else ()
         tax = sum(part.amount for part in item_taxes) if item_taxes else 0
         before, left = gross[position], net[position]
+        if tax > left >= 0 and not added:
+            shares = zip(item_taxes, allocate(left, [part.amount for part in item_taxes]), strict=True)
+            taxes[position] = item_taxes = tuple([Tax(part.name, part.rate, amount) for part, amount in shares])
+            tax = left
         priced.append(PricedItem(item.id, before, before - left, item_taxes, tax, left + tax if added else left))
     tax = sum(item.tax for item in priced) if taxes else 0
     before, left = check_range(sum(gross)), sum(net)

@@ -49,7 +49,7 @@ def process(*words: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "orderkit", *words],
         stdin=options.pop("stdin", subprocess.PIPE),
-        stdout=subprocess.PIPE,
+        stdout=options.pop("stdout", subprocess.PIPE),
         stderr=options.pop("stderr", subprocess.PIPE),
         env=environment | options.pop("environment", {}),
         **options,

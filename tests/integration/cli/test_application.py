@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -216,6 +217,7 @@ class TestAsynchronousUrls:
         assert answer("doctor", "--url", url, "--json").json["database"].startswith("postgresql+psycopg://")
 
 
+@pytest.mark.slow
 class TestProcess:
     def test_help_loads_neither_databases_nor_models(self) -> None:
         script = (
@@ -242,6 +244,28 @@ class TestProcess:
         assert (run.returncode, err) == (0, b"")
         assert b"A-1" in out
         assert b"\x1b" not in out
+
+    @on_sqlite
+    def test_a_terminal_that_knows_few_characters(self, shop: Shop) -> None:
+        shop.place("A-1", customer="Zoë")
+        environment = {**shop.environment, "PYTHONIOENCODING": "ascii"}
+        for words in (["show", "A-1"], ["show", "A-1", "--json"], ["export"]):
+            with process("orders", *words, environment=environment) as run:
+                out, _ = run.communicate(timeout=60)
+            assert run.returncode == 0
+            assert ("Zoë".encode() in out) == (words != ["show", "A-1"])
+
+    @on_sqlite
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+    def test_a_full_disk_is_one_sentence(self, shop: Shop) -> None:
+        shop.place("A-1")
+        with (
+            Path("/dev/full").open("wb") as full,
+            process("orders", "export", environment=shop.environment, stdout=full) as run,
+        ):
+            _, err = run.communicate(timeout=60)
+        assert (run.returncode, err.count(b"\n")) == (1, 1)
+        assert b"No space left on device" in err
 
     @on_sqlite
     def test_whoever_watches_sees_how_far_it_is(self, shop: Shop) -> None:

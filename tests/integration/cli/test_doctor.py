@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from orderkit.cli.output import ExitCode
+from orderkit.storage.sql.diagnosis import mariadb, postgresql
 from tests.integration.cli.conftest import on_sqlite
 from tests.integration.cli.shops import Answer, Shop, answer
 
@@ -97,10 +98,26 @@ class TestWhatWaits:
         found = levels(told)
         assert [found[code] for code in ("outbox", "orders_overdue", "keys_expired")] == ["warning"] * 3
         assert told.code == 0
+        assert shop.tenant in next(one["advice"] for one in told.json["findings"] if one["code"] == "orders_overdue")
         assert shop.run("doctor", "--strict", "--json").code == ExitCode.FAILED
         assert shop.run("sweep", "--until-done").code == 0
         found = levels(shop.run("doctor", "--json"))
         assert (found["orders_overdue"], found["keys_expired"]) == ("ok", "ok")
+
+
+@pytest.mark.parametrize("shop", ["postgresql", "mariadb"], indirect=True)
+def test_a_transaction_that_somebody_holds_open(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = mariadb if "mariadb" in shop.url else postgresql
+    at_once = product._TRANSACTIONS.replace("interval '1 min'", "interval '0 s'")
+    monkeypatch.setattr(product, "_TRANSACTIONS", at_once.replace("INTERVAL 1 MINUTE", "INTERVAL -1 SECOND"))
+    engine = create_engine(shop.url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT * FROM orderkit_orders FOR UPDATE")
+        held = shop.run("doctor", "--json").json["facts"]["server"]["transactions"]
+    engine.dispose()
+    # MariaDB tells of the whole server, where others may be at work; the youngest comes last.
+    assert held == sorted(held, reverse=True)
+    assert -1 <= held[-1] < 60
 
 
 @pytest.mark.parametrize("shop", ["postgresql"], indirect=True)
@@ -113,6 +130,17 @@ class TestPostgresql:
             assert levels(shop.run("doctor", "--json"))["index_invalid"] == "problem"
         finally:
             statement(shop, "DROP INDEX half_made")
+
+    def test_rows_that_are_dead(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        statement(shop, "ALTER TABLE orderkit_order_numbers SET (autovacuum_enabled = off)")
+        for _ in range(3):
+            statement(shop, "INSERT INTO orderkit_order_numbers VALUES ('dead', 1)")
+            statement(shop, "DELETE FROM orderkit_order_numbers")
+        statement(shop, "SELECT pg_stat_force_next_flush()")
+        monkeypatch.setattr(postgresql, "_DEAD", postgresql._DEAD.replace("10000", "0"))
+        told = shop.run("doctor", "--json")
+        assert levels(told)["dead_rows"] == "warning"
+        assert "orderkit_order_numbers" in told.json["facts"]["server"]["dead_rows"]
 
     def test_settings_of_the_database(self, shop: Shop) -> None:
         name = shop.url.rpartition("/")[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from orderkit.cli import jsonlines
 from orderkit.cli.output import ExitCode
 from orderkit.errors import StorageUnavailable
+from orderkit.kit.orders import Orders
 from tests.integration.cli.conftest import on_sqlite
 from tests.integration.cli.shops import Shop, item, process
 
@@ -198,10 +200,9 @@ class TestFilesThatAreNone:
         assert (again.code, again.json["imported"] + again.json["already_there"]) == (0, 2000)
 
 
+@pytest.mark.slow
 class TestInterruption:
     def test_the_database_goes_away_in_the_middle(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-        from orderkit.kit.orders import Orders
-
         whole = Orders.import_orders
 
         def failing(self: Orders, items: Any, **options: Any) -> Any:
@@ -252,6 +253,26 @@ class TestInterruption:
         assert said.endswith("Run the same command again to go on from there.\n")
         assert said.count("\n") == 1
         assert f"{len(numbers(shop)):,} orders brought in" in said
+
+    @on_sqlite
+    def test_ctrl_c_twice_does_not_wait_for_the_batch(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = Orders.import_orders
+
+        def impatient(self: Orders, items: Any, **options: Any) -> Any:
+            results = whole(self, items, **options)
+            yield next(results)
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("the second one was not heard")
+
+        file = shop.file(*(item(number) for number in range(9)))
+        with monkeypatch.context() as patch:
+            patch.setattr(Orders, "import_orders", impatient)
+            told = shop.run("orders", "import", file, "--batch-size", "3", "--json")
+        assert (told.code, told.json["interrupted"], told.json["imported"]) == (ExitCode.INTERRUPTED, True, 1)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        again = shop.run("orders", "import", file, "--json").json
+        assert (again["imported"], again["already_there"]) == (6, 3)
 
     @on_sqlite
     def test_a_service_that_is_stopped_ends_like_that_too(self, shop: Shop) -> None:

@@ -82,7 +82,7 @@ def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return url
 
 
-@pytest.fixture(params=EVERY_KIND, ids=" ".join)
+@pytest.fixture(params=EVERY_KIND)
 def place(request: pytest.FixtureRequest) -> tuple[str, str]:
     """The database and the kind of connection."""
     found: tuple[str, str] = request.param

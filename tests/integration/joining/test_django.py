@@ -19,7 +19,12 @@ PROJECT = Path(__file__).parent / "django_project"
 
 @pytest.mark.parametrize(
     ("database", "driver"),
-    [("in memory", "sqlite"), ("sqlite", "sqlite"), ("postgresql", "postgresql"), ("mariadb", "mariadb")],
+    [
+        ("in memory", "sqlite"),
+        pytest.param("sqlite", "sqlite", marks=pytest.mark.slow),
+        pytest.param("postgresql", "postgresql", marks=pytest.mark.slow),
+        pytest.param("mariadb", "mariadb", marks=pytest.mark.slow),
+    ],
 )
 def test_the_tests_of_a_django_project(
     database: str, driver: str, databases: Callable[[str], URL], tmp_path: Path

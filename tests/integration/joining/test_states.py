@@ -154,7 +154,12 @@ class TestWhatIsNoConnection:
             engine = create_async_engine(databases("postgresql"))
             plain = await psycopg.AsyncConnection.connect(text_of(databases("postgresql").set(drivername="postgresql")))
             await plain.close()
-            return [AsyncSession(engine), engine.connect(), plain]
+            other = create_async_engine(databases("mariadb").set(drivername="mariadb+aiomysql"))
+            async with other.connect() as connection:
+                raw = await connection.get_raw_connection()
+                bare = raw.driver_connection
+            await other.dispose()
+            return [AsyncSession(engine), engine.connect(), plain, bare]
 
         with OrderKit.from_url("memory://") as kit:
             for asynchronous in asyncio.run(theirs()):

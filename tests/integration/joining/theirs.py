@@ -7,6 +7,7 @@ transaction by itself; orderkit is only a guest.
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import attrs
 import psycopg
 import pymysql.cursors
+import pytest
 from psycopg.rows import dict_row
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.ext.asyncio import (
@@ -369,6 +371,9 @@ KINDS: dict[str, dict[str, Open]] = {
         "raw connection": on_raw_connection,
         "pymysql": on_pymysql,
         "pymysql begun": on_begun_pymysql,
+        "pymysql serializable": partial(
+            on_pymysql, init_command="SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"
+        ),
         "pymysql odd": partial(on_pymysql, cursorclass=pymysql.cursors.SSDictCursor),
         "django": on_django,
         "async session": lambda url, loop: on_async_session(url.set(drivername="mariadb+aiomysql"), loop),
@@ -376,7 +381,17 @@ KINDS: dict[str, dict[str, Open]] = {
     },
 }
 
-EVERY_KIND = [(database, kind) for database, kinds in KINDS.items() for kind in kinds]
+if sys.version_info >= (3, 12):
+    KINDS["sqlite"]["sqlite3 autocommit off"] = partial(on_sqlite3, autocommit=False)
+
+EVERYDAY = {"session", "sqlite3", "psycopg", "asyncpg session", "pymysql", "django"}
+"""The kinds that differ most; the others are variations of theirs, and left to the slow tests."""
+
+EVERY_KIND = [
+    pytest.param((database, kind), id=f"{database} {kind}", marks=[] if kind in EVERYDAY else [pytest.mark.slow])
+    for database, kinds in KINDS.items()
+    for kind in kinds
+]
 
 
 def is_async(kind: str) -> bool:

@@ -137,11 +137,11 @@ class Place:
     def query(self, sql: str, *parameters: object) -> list[Record]:
         """Run a statement past orderkit, commit it and return its rows."""
         if self.is_postgresql:
-            with raw_postgresql(self.url) as connection:
-                cursor = connection.execute(sql.encode(), parameters or None)
-                return cursor.fetchall() if cursor.description else []
+            with raw_postgresql(self.url) as session:
+                done = session.execute(sql.encode(), parameters or None)
+                return done.fetchall() if done.description else []
         if self.is_mariadb:
-            with closing(connected_mariadb(self.url)) as connection, connection.cursor(DictCursor) as cursor:
+            with closing(connected_mariadb(self.url)) as theirs, theirs.cursor(DictCursor) as cursor:
                 cursor.execute(sql, parameters or None)
                 return list(cursor.fetchall())
         with closing(sqlite3.connect(str(self.url.database), isolation_level=None)) as connection:

@@ -20,7 +20,7 @@ from orderkit.domain.commands import ChangeTags
 from orderkit.storage.sql import AsyncSqlBackend
 from tests.integration.kit.places import TEA, Place, assert_whole
 
-SHELLS = ("sqlite-async", "psycopg-async", "asyncpg")
+SHELLS = ("sqlite-async", "psycopg-async", "asyncpg", "aiomysql")
 CANCELLATIONS = 64
 AT_ONCE = 8
 

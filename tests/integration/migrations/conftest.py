@@ -31,15 +31,27 @@ def opened(kind: str, directory: Path) -> Iterator[Database]:
     if kind == "sqlite":
         yield Database(kind, text_of(URL.create("sqlite", database=str(directory / "orders.db"))))
     elif kind == "mariadb":
-        server = make_url(MARIADB_SERVER)
-        with closing(connected_mariadb(server)) as connection, connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE `{name}`")
-            yield Database(kind, text_of(server.set(drivername="mariadb+pymysql", database=name)))
-            cursor.execute(f"DROP DATABASE `{name}`")
+        yield from _on_mariadb(kind, name)
     else:
-        server = make_url(POSTGRESQL_SERVER).set(drivername="postgresql")
-        schema = "shop" if kind == "postgresql-schema" else None
-        with connected(server) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        yield from _on_postgresql(kind, name)
+
+
+def _on_mariadb(kind: str, name: str) -> Iterator[Database]:
+    server = make_url(MARIADB_SERVER)
+    with closing(connected_mariadb(server)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE `{name}`")
+        try:
+            yield Database(kind, text_of(server.set(drivername="mariadb+pymysql", database=name)))
+        finally:
+            cursor.execute(f"DROP DATABASE `{name}`")
+
+
+def _on_postgresql(kind: str, name: str) -> Iterator[Database]:
+    server = make_url(POSTGRESQL_SERVER).set(drivername="postgresql")
+    schema = "shop" if kind == "postgresql-schema" else None
+    with connected(server) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        try:
             yield Database(kind, text_of(server.set(drivername="postgresql+psycopg", database=name)), schema)
+        finally:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import make_url
 
 from orderkit import OrderKit
-from orderkit.errors import SchemaUnfinished, StorageBusy
+from orderkit.errors import StorageBusy
+from orderkit.storage.sql.migrations import SchemaUnfinished
 from orderkit.storage.sql.migrations.versions import REVISIONS
 from tests.conftest import text_of
 from tests.integration.migrations.databases import Database
@@ -47,6 +48,7 @@ def migrator(database: Database) -> Iterator[Migrator]:
         process.wait(10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "target"), [("0001", "head"), ("head", "0001")])
 def test_a_migration_killed_before_any_statement_is_gone_on_with(
     database: Database, migrator: Migrator, start: str, target: str
@@ -68,6 +70,7 @@ def test_a_migration_killed_before_any_statement_is_gone_on_with(
     assert dies_before > 5
 
 
+@pytest.mark.slow
 def test_the_first_tables_are_made_in_spite_of_deaths(database: Database, migrator: Migrator) -> None:
     for dies_before in (1, 2, 3, 4, 9):
         assert migrator.migrate("head", dies_before) == "killed"
@@ -87,6 +90,7 @@ def test_an_application_is_told_that_the_tables_are_not_finished(database: Datab
             kit.orders.search()
         assert caught.value.migrating_to == "0001"
         assert database.migrations().current().migrating_to == "0001"
+        assert str(database.migrations().check()[0]) == "unfinished migration: 0001"
         kit.create_schema()
         assert kit.orders.search().items == ()
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine
 
 from orderkit import OrderKit
-from orderkit.errors import ConfigurationError, SchemaForeign, StorageBusy, StorageUnavailable
-from orderkit.storage.sql.migrations import Migrations, Step
+from orderkit.errors import ConfigurationError, StorageBusy, StorageUnavailable
+from orderkit.storage.sql.migrations import Migrations, SchemaForeign, Step
 from orderkit.storage.sql.migrations.versions import REVISIONS
 from tests.integration.kit.places import race
 from tests.integration.migrations.databases import TEA, Database
@@ -89,9 +89,9 @@ def test_a_step_whose_callback_fails_is_not_done(database: Database) -> None:
     def fail(connection: Connection, _step: Step) -> None:
         raise Stopped
 
-    for callbacks in ({"before": fail}, {"after": fail}):
+    for migrations in (database.migrations(before=fail), database.migrations(after=fail)):
         with pytest.raises(Stopped):
-            database.migrations(**callbacks).upgrade()
+            migrations.upgrade()
         current = database.migrations().current()
         assert current.outstanding[0].revision == "0001"
     database.migrations().upgrade()

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import Connection
 
-from orderkit.errors import ConfigurationError, DataLoss
-from orderkit.storage.sql.migrations import Step
+from orderkit.errors import ConfigurationError
+from orderkit.storage.sql.migrations import DataLoss, Step
 from orderkit.storage.sql.migrations.versions import NEEDS, REVISIONS
 from tests.integration.migrations.databases import Database
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,7 @@ import attrs
 import pytest
 
 from orderkit import AsyncOrderKit, OrderKit
-from orderkit.errors import SchemaOutdated, SchemaTooNew
-from orderkit.storage.sql.migrations import Migrations
+from orderkit.storage.sql.migrations import Migrations, SchemaOutdated, SchemaTooNew
 from orderkit.storage.sql.migrations.versions import REVISIONS
 from tests.integration.migrations.databases import TEA, Database
 from tests.integration.migrations.newer import CONTRACTED, EXPANDED, NEWER
@@ -131,8 +131,6 @@ async def refused_by_an_asynchronous_kit(url: str) -> SchemaTooNew:
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 def test_an_asynchronous_kit_is_refused_too(database: Database) -> None:
-    import asyncio
-
     database.migrations(NEWER).upgrade()
     url = database.url.replace("psycopg", "asyncpg")
     assert asyncio.run(refused_by_an_asynchronous_kit(url)).known == HEAD
@@ -175,3 +173,30 @@ def test_a_database_whose_tables_the_application_makes_is_not_checked(database: 
     with OrderKit.from_url(database.url) as kit:
         kit.orders.place(lines=TEA)
     assert database.state() is None
+
+
+async def made_by_an_asynchronous_kit(url: str) -> int:
+    async with AsyncOrderKit.from_url(url) as kit:
+        await kit.create_schema()
+        await kit.create_schema()
+        await kit.orders.place(lines=TEA)
+        return len((await kit.orders.search()).items)
+
+
+@pytest.mark.parametrize("start", ["base", "0001"])
+@pytest.mark.parametrize(
+    ("database", "driver"),
+    [
+        ("sqlite", "sqlite"),
+        ("postgresql", "postgresql+asyncpg"),
+        ("postgresql", "postgresql+psycopg"),
+        ("mariadb", "mariadb+aiomysql"),
+    ],
+    indirect=["database"],
+)
+def test_an_asynchronous_kit_makes_and_upgrades_the_tables(database: Database, driver: str, start: str) -> None:
+    database.migrations().upgrade(start)
+    url = f"{driver}://{database.url.partition('://')[2]}"
+    assert asyncio.run(made_by_an_asynchronous_kit(url)) == 1
+    assert database.state() == (HEAD, REVISIONS[-1].compatible_from, None)
+    assert database.migrations().check() == []

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import attrs
 
-from orderkit import Money, OrderFilter
+from orderkit import Money, OrderFilter, OrderStatus
 from orderkit.orders.cursors import Position
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.searching import Query, Sort
@@ -59,8 +59,10 @@ def searches(orders: int) -> Iterator[Asked]:
     """Yield every search that has an index, or a few matches to be sorted, in a shop of so many orders."""
     middle = orders // 2
     yield from _pages("everything", OrderFilter(), SORTS, ONE_PAGE, orders)
-    for status in ("completed", "open", "pending"):
-        yield from _pages(f"status {status}", OrderFilter(status=(status,)), BY_CREATION, ONE_PAGE, orders)
+    for status in (OrderStatus.COMPLETED, OrderStatus.OPEN, OrderStatus.PENDING):
+        yield from _pages(f"status {status.value}", OrderFilter(status=(status,)), BY_CREATION, ONE_PAGE, orders)
+    under_way = OrderFilter(status=(OrderStatus.OPEN, OrderStatus.PENDING))
+    yield from _pages("several states", under_way, BY_CREATION, 3 * ONE_PAGE, orders)
     for customer in ("cust-big", "cust-17", "nobody"):
         yield from _pages(f"customer {customer}", OrderFilter(customer=customer), BY_CREATION, ONE_PAGE, orders)
     yield from _pages("held", OrderFilter(held=True), BY_CREATION, ONE_PAGE, orders)
@@ -102,7 +104,7 @@ def _busy_together(orders: int) -> Iterator[Asked]:
     for name, wanted in many.items():
         for asked in _pages(name, wanted, ("-created_at",), 8 * ONE_PAGE, orders):
             yield attrs.evolve(asked, elsewhere=everything)
-    recent = OrderFilter(status=("open",), placed_from=created_at(orders - orders // 50))
+    recent = OrderFilter(status=(OrderStatus.OPEN,), placed_from=created_at(orders - orders // 50))
     yield from _pages("status with a companion", recent, ("-placed_at", "placed_at"), 4 * ONE_PAGE, orders)
 
 
@@ -138,7 +140,9 @@ def lookups(orders: int) -> Iterator[Asked]:
         return KeyReference(tenant, "place_order", f"key-{number}")
 
     def due(storage: OrderStorage, tenant: str) -> object:
-        wanted = OrderFilter(status=("pending",), expires_until=created_at(orders * 0.982) + timedelta(days=1))
+        wanted = OrderFilter(
+            status=(OrderStatus.PENDING,), expires_until=created_at(orders * 0.982) + timedelta(days=1)
+        )
         return storage.search(Query(wanted, "created_at", EXPIRY_BATCH).search(tenant, None, EXPIRY_BATCH))
 
     some = [recent - step for step in range(20)]
@@ -150,7 +154,7 @@ def lookups(orders: int) -> Iterator[Asked]:
         lambda storage, tenant: storage.read_many(
             tenant, [order_id(number) for number in some], [key(tenant, number) for number in some]
         ),
-        4 * len(some),
+        5 * len(some),
     )
     yield Asked("history", lambda storage, tenant: storage.history(tenant, one), 6)
     yield Asked("history to a version", lambda storage, tenant: storage.history(tenant, one, version=1), 6)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.schema import CreateTable
 
 from orderkit.storage.sql import metadata
+from orderkit.storage.sql.statistics import assume
 from orderkit.storage.sql.tables import PREFIX
 
 HUGE, TINY = "huge", "tiny"
@@ -95,13 +96,16 @@ def fill(connection: Connection, orders: int) -> None:
         connection.execute(CreateTable(table))
     quote = connection.dialect.identifier_preparer.quote
     for tenant, number in ((HUGE, orders), (TINY, TINY_ORDERS)):
-        for table, columns, source in _Shop(spelling, tenant, number).rows():
+        for name, columns, source in _Shop(spelling, tenant, number).rows():
             names = ", ".join(map(quote, columns))
-            statement = f"INSERT INTO {PREFIX}{table} ({names}) SELECT {', '.join(columns.values())} FROM {source}"
+            statement = f"INSERT INTO {PREFIX}{name} ({names}) SELECT {', '.join(columns.values())} FROM {source}"
             connection.execution_options(no_parameters=True).exec_driver_sql(statement)
     for table in metadata.tables.values():
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             index.create(connection)
+    if connection.dialect.name == "sqlite":
+        # As the tables of a file have them from the beginning.
+        assume(connection)
     connection.commit()
 
 

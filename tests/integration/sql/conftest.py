@@ -20,6 +20,16 @@ def postgresql(postgresql_database: URL) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def mariadb(mariadb_database: URL) -> str:
+    """The URL of a MariaDB database that has the tables, for PyMySQL."""
+    url = text_of(mariadb_database.set(drivername="mariadb+pymysql"))
+    backend = open_backend(url)
+    backend.create_schema()
+    backend.close()
+    return url
+
+
 @pytest.fixture
 def sqlite(sqlite_database: URL) -> str:
     """The URL of a SQLite file that has the tables."""
@@ -30,9 +40,9 @@ def sqlite(sqlite_database: URL) -> str:
     return url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def url(request: pytest.FixtureRequest) -> str:
-    """The URL of a database that has the tables, of either kind."""
+    """The URL of a database that has the tables, of each kind."""
     found: str = request.getfixturevalue(request.param)
     return found
 

@@ -33,11 +33,13 @@ def gated(request: pytest.FixtureRequest, postgresql: str, session: psycopg.Conn
     return postgresql.replace("postgresql+psycopg", request.param)
 
 
-@pytest.fixture(params=["postgresql+asyncpg", "postgresql+psycopg", "sqlite"])
+@pytest.fixture(params=["postgresql+asyncpg", "postgresql+psycopg", "mariadb+aiomysql", "sqlite"])
 def any_url(request: pytest.FixtureRequest) -> str:
     """The URL of a database with the tables, for each way to reach one from an event loop."""
     if request.param == "sqlite":
         return str(request.getfixturevalue("sqlite"))
+    if request.param == "mariadb+aiomysql":
+        return str(request.getfixturevalue("mariadb")).replace("mariadb+pymysql", request.param)
     return str(request.getfixturevalue("postgresql")).replace("postgresql+psycopg", request.param)
 
 
@@ -110,11 +112,16 @@ def test_a_time_out_during_a_commit_waits_for_its_outcome(
         async with opened(gated) as backend:
             with closed_gate(session):
                 with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.05):
-                        opener = asyncio.get_running_loop().run_in_executor(None, open_gate_soon)
+                    async with asyncio.timeout(None) as limit:
+                        expiry = asyncio.create_task(expire(limit))
                         await place(backend, order, transaction=transaction)
-                await opener
+                await expiry
             assert await look(backend, order) is not None
+
+    async def expire(limit: asyncio.Timeout) -> None:
+        await held_up(session)
+        limit.reschedule(asyncio.get_running_loop().time())
+        await asyncio.to_thread(open_gate_soon)
 
     def open_gate_soon() -> None:
         # From another thread, since the loop waits for the commit with nothing else to do.

@@ -6,7 +6,8 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from orderkit.errors import ConfigurationError
 from orderkit.storage.sql import AsyncSqlBackend, SqlBackend, open_async_backend, open_backend
+from orderkit.storage.options import SqlOptions
 
 SECRET = "a-secret"
 
@@ -37,7 +39,9 @@ def refusal(attempt: Callable[[], object]) -> str:
         f"nosuchdatabase://u:{SECRET}@host/shop",
         f"postgresql+nosuchdriver://u:{SECRET}@host/shop",
         f"postgresql+psycopg2://u:{SECRET}@host/shop",
-        f"mysql+pymysql://u:{SECRET}@host/shop",
+        f"mysql+mysqldb://u:{SECRET}@host/shop",
+        f"mariadb+asyncmy://u:{SECRET}@host/shop",
+        f"oracle://u:{SECRET}@host/shop",
         "sqlite+aiosqlite:///shop.db",
     ],
 )
@@ -46,23 +50,36 @@ def test_a_url_nothing_can_be_done_with_is_refused(opening: Callable[[str], obje
 
 
 def test_a_driver_of_the_other_kit_is_refused() -> None:
-    assert "AsyncOrderKit" in refusal(lambda: open_backend(f"postgresql+asyncpg://u:{SECRET}@host/shop"))
+    for driver, usable in (("postgresql+asyncpg", "postgresql+psycopg"), ("mysql+aiomysql", "mariadb+pymysql")):
+        told = refusal(partial(open_backend, f"{driver}://u:{SECRET}@host/shop"))
+        assert "AsyncOrderKit" in told
+        assert usable in told
+    assert "mariadb+aiomysql" in refusal(lambda: open_async_backend(f"mariadb+pymysql://u:{SECRET}@host/shop"))
 
 
 @pytest.mark.parametrize(
-    ("url", "driver"), [("postgresql://host/shop", "psycopg"), ("postgresql+asyncpg://h/s", "asyncpg")]
+    ("url", "driver"),
+    [
+        ("postgresql://host/shop", "psycopg"),
+        ("postgresql+asyncpg://h/s", "asyncpg"),
+        ("mysql://host/shop", "aiomysql"),
+        ("mariadb://host/shop", "aiomysql"),
+    ],
 )
 def test_a_url_may_leave_the_driver_out(url: str, driver: str) -> None:
     assert open_async_backend(url)._backend._engine.dialect.driver == driver
+    if driver == "aiomysql":
+        assert open_backend(url)._engine.dialect.driver == "pymysql"
 
 
 def test_a_schema_is_a_plain_name() -> None:
     refusal(lambda: open_backend("postgresql://host/shop", schema='shop"; DROP TABLE x; --'))
     refusal(lambda: open_backend("sqlite://", schema="shop"))
+    refusal(lambda: open_backend("mariadb://host/shop", schema="shop"))
 
 
 def test_engines_that_do_not_fit_are_refused() -> None:
-    refusal(lambda: SqlBackend(create_engine("mysql+pymysql://host/shop", module=sqlite3)))
+    refusal(lambda: SqlBackend(create_engine("mysql+mysqldb://host/shop", module=sqlite3)))
     refusal(lambda: SqlBackend(create_async_engine("postgresql+psycopg://host/shop")))  # type: ignore[arg-type]
     # As an asynchronous engine for SQLite looks from outside; its driver is not one the tests need.
     refusal(lambda: AsyncSqlBackend(SimpleNamespace(sync_engine=create_engine("sqlite://"))))  # type: ignore[arg-type]
@@ -74,6 +91,8 @@ def test_engines_that_do_not_fit_are_refused() -> None:
         ("psycopg", "postgresql+psycopg://host/shop", "orderkit[postgresql]"),
         ("asyncpg", "postgresql+asyncpg://host/shop", "orderkit[async]"),
         ("greenlet", "postgresql+asyncpg://host/shop", "orderkit[async]"),
+        ("aiomysql", "mariadb+aiomysql://host/shop", "orderkit[async-mariadb]"),
+        ("greenlet", "mariadb+aiomysql://host/shop", "orderkit[async-mariadb]"),
     ],
 )
 def test_a_library_that_is_not_installed_is_named_by_its_extra(missing: str, url: str, extra: str) -> None:
@@ -138,7 +157,33 @@ def test_options_given_in_the_url_are_kept(postgresql: str) -> None:
     backend.close()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "postgresql://host/shop"])
+@pytest.mark.parametrize("driver", ["pymysql", "aiomysql"])
+@pytest.mark.parametrize("scheme", ["mariadb", "mysql"])
+def test_connections_to_mariadb_are_strict_and_give_up_in_time(mariadb: str, scheme: str, driver: str) -> None:
+    names = ("sql_mode", "tx_isolation", "autocommit", "character_set_connection", "innodb_lock_wait_timeout")
+    asked = f"SELECT {', '.join(f'@@SESSION.{name}' for name in (*names, 'max_statement_time'))}"
+    options: SqlOptions = {"lock_timeout": 1.5, "statement_timeout": 7.5}
+    url = mariadb.replace("mariadb+pymysql", f"{scheme}+{driver}")
+
+    async def settings() -> Sequence[object]:
+        backend = open_async_backend(url, **options)
+        async with backend.connect() as call:
+            found = await call(lambda storage: storage._executor.execute(asked)[0])
+        await backend.close()
+        return found
+
+    if driver == "aiomysql":
+        mode, *rest = asyncio.run(settings())
+    else:
+        backend = open_backend(url, **options)
+        with backend.connect() as storage:
+            mode, *rest = storage._executor.execute(asked)[0]
+        backend.close()
+    assert "STRICT_ALL_TABLES" in str(mode)
+    assert rest == ["READ-COMMITTED", 1, "utf8mb4", 2, 7.5]
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "postgresql://host/shop", "mariadb://host/shop"])
 def test_closing_twice_is_harmless(url: str) -> None:
     backend = open_backend(url)
     backend.close()

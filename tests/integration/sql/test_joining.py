@@ -19,7 +19,7 @@ from orderkit.testing.conformance.base import fresh_tenant, guard_of, moved, mov
 def engine(url: str) -> Iterator[Engine]:
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE IF NOT EXISTS notes (body text PRIMARY KEY)"))
+        connection.execute(text("CREATE TABLE IF NOT EXISTS notes (body varchar(200) PRIMARY KEY)"))
         connection.execute(text("DELETE FROM notes"))
     yield engine
     engine.dispose()

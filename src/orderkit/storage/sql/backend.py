@@ -116,10 +116,16 @@ class SqlBackend:
             while is_stale(connection):
                 connection.invalidate()
                 connection = self._engine.raw_connection()
+        except Exception as error:
+            raise self._unreached(error) from error
+        try:
             if not self._owned:
                 self._dialect.borrow(self._engine.dialect, connection)
             self._plan_again(connection)
-        except Exception as error:
+        except BaseException as error:
+            connection.invalidate()
+            if isinstance(error, OrderKitError) or not isinstance(error, Exception):
+                raise
             raise self._unreached(error) from error
         return connection
 

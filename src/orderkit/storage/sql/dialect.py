@@ -69,8 +69,18 @@ class Dialect(Protocol):
         ...
 
     @property
+    def latest(self) -> str:
+        """What is appended to a select to have it see past the transaction's snapshot; empty where nothing does."""
+        ...
+
+    @property
     def compares_rows(self) -> bool:
         """Whether an index answers `(a, b) < (?, ?)`; otherwise it is written out with OR."""
+        ...
+
+    @property
+    def takes_hints(self) -> bool:
+        """Whether a statement may say, as in MariaDB, which index is not to be used."""
         ...
 
     @property

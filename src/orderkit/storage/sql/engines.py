@@ -144,14 +144,14 @@ def _postgresql_engine(create: Callable[..., EngineT], url: URL, options: Connec
     asynchronous = url.get_driver_name() == "asyncpg"
     connect = sessions.asyncpg_arguments(options) if asynchronous else sessions.psycopg_arguments(url, options)
     engine = _server_engine(create, url, options, connect)
-    sessions.listen(getattr(engine, "sync_engine", engine), options)
+    sessions.listen(engine, options)
     return engine
 
 
 def _mariadb_engine(create: Callable[..., EngineT], url: URL, options: Connecting) -> EngineT:
     """Make an engine for MariaDB or MySQL; see `_server_engine`."""
     dialect_for(url.get_backend_name(), url.get_driver_name(), None)
-    connect = {"charset": "utf8mb4", "connect_timeout": options.connect_timeout}
+    connect: dict[str, object] = {"charset": "utf8mb4", "connect_timeout": options.connect_timeout}
     engine = _server_engine(create, url, options, connect)
     event.listen(
         getattr(engine, "sync_engine", engine), "connect", functools.partial(_set_up_mariadb, _in_seconds(options))

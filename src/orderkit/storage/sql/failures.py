@@ -110,7 +110,8 @@ def _key_waited_for(fault: Fault, changes: ChangeSet) -> str | None:
     """Return the key whose first use was waited for, if it was that and not an order."""
     if fault.kind is not FaultKind.LOCK_TIMEOUT or changes.claim is None:
         return None
-    return changes.claim.key if not changes.guards or PREFIX + KEYS.name in fault.where else None
+    waited_for_key = PREFIX + KEYS.name in fault.where if fault.where else not changes.guards
+    return changes.claim.key if waited_for_key else None
 
 
 def _duplicate(fault: Fault, changes: ChangeSet, is_taken: IsTaken) -> OrderKitError:

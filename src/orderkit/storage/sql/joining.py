@@ -12,7 +12,7 @@ from orderkit.storage.sql.brackets import Savepoint
 from orderkit.storage.sql.execution import Executor
 from orderkit.storage.sql.failures import Phase, failure
 from orderkit.storage.sql.hosts.drivers import driver_host, is_a
-from orderkit.storage.sql.hosts.host import AsyncDatabaseConnection, DatabaseConnection, Host
+from orderkit.storage.sql.hosts.host import AsyncDatabaseConnection, ConnectionProxy, DatabaseConnection, Host
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.unit_of_work.storage import Caller
 
@@ -22,13 +22,20 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from sqlalchemy.orm.scoping import scoped_session
 
-    Joinable = Session | scoped_session[Any] | Connection | DatabaseConnection
+    Joinable = Session | scoped_session[Any] | Connection | DatabaseConnection | ConnectionProxy
     AsyncJoinable = AsyncSession | async_scoped_session[Any] | AsyncConnection | AsyncDatabaseConnection
 
 T = TypeVar("T")
 
-_ASYNC = "sqlalchemy.ext.asyncio"
-_ASYNC_NAMES = ("AsyncSession", "AsyncConnection", "async_scoped_session")
+_ASYNC_SQLALCHEMY = ("sqlalchemy.ext.asyncio", "AsyncSession", "AsyncConnection", "async_scoped_session")
+_ASYNC_PSYCOPG = ("psycopg", "AsyncConnection")
+_ASYNCHRONOUS = (
+    _ASYNC_SQLALCHEMY,
+    _ASYNC_PSYCOPG,
+    ("aiomysql", "Connection"),
+    ("asyncpg", "Connection"),
+    ("aiosqlite", "Connection"),
+)
 
 
 def join(theirs: Joinable, *, schema: str | None = None) -> Callable[[], SqlStorage]:
@@ -45,9 +52,10 @@ def join(theirs: Joinable, *, schema: str | None = None) -> Callable[[], SqlStor
     Raises:
         ConfigurationError: It is something else, or what is opened is not in a transaction to work in.
     """
-    if is_a(theirs, _ASYNC, *_ASYNC_NAMES) or is_a(theirs, "psycopg", "AsyncConnection"):
+    bare = _bare(theirs)
+    if any(is_a(bare, module, *names) for module, *names in _ASYNCHRONOUS):
         raise ConfigurationError("OrderKit joins synchronous connections; an asynchronous one is for AsyncOrderKit.")
-    return _opener(_host_of(theirs), schema)
+    return _opener(_host_of(bare), schema)
 
 
 def async_join(theirs: AsyncJoinable, *, schema: str | None = None) -> Caller[SqlStorage]:
@@ -60,9 +68,9 @@ def async_join(theirs: AsyncJoinable, *, schema: str | None = None) -> Caller[Sq
     Raises:
         ConfigurationError: It is something else.
     """
-    if is_a(theirs, _ASYNC, *_ASYNC_NAMES):
+    if is_a(theirs, *_ASYNC_SQLALCHEMY):
         return _caller_of_sqlalchemy(theirs, schema)
-    if not is_a(theirs, "psycopg", "AsyncConnection"):
+    if not is_a(theirs, *_ASYNC_PSYCOPG):
         raise ConfigurationError(
             f"AsyncOrderKit cannot join {_kind(theirs)}; nothing was done. It joins an AsyncSession or an "
             "AsyncConnection of SQLAlchemy or of psycopg 3; whatever is synchronous is for OrderKit."
@@ -80,7 +88,7 @@ def _caller_of_sqlalchemy(theirs: Any, schema: str | None) -> Caller[SqlStorage]
         def run(synchronous: Session | Connection) -> T:
             return work(join(synchronous, schema=schema)())
 
-        session = theirs.registry() if is_a(theirs, _ASYNC, "async_scoped_session") else theirs
+        session = theirs.registry() if is_a(theirs, _ASYNC_SQLALCHEMY[0], "async_scoped_session") else theirs
         return cast("T", await session.run_sync(run))
 
     return call
@@ -112,6 +120,11 @@ def _driver_error(error: Exception) -> BaseException:
     return getattr(error, "orig", None) or error.__cause__ or error
 
 
+def _bare(theirs: Any) -> Any:
+    """Return the driver's connection for one in the wrapper of SQLAlchemy's pool."""
+    return theirs.driver_connection if is_a(theirs, "sqlalchemy", "PoolProxiedConnection") else theirs
+
+
 def _host_of(theirs: Any) -> Host:
     if is_a(theirs, "sqlalchemy", "Connection") or is_a(theirs, "sqlalchemy.orm", "Session", "scoped_session"):
         from orderkit.storage.sql.hosts.sqlalchemy import SqlalchemyHost
@@ -123,8 +136,6 @@ def _host_of(theirs: Any) -> Host:
         from orderkit.storage.sql.hosts.django import DjangoHost
 
         return DjangoHost(theirs)
-    if is_a(theirs, "sqlalchemy", "PoolProxiedConnection"):
-        theirs = theirs.driver_connection
     host = driver_host(theirs)
     if host is None:
         raise ConfigurationError(

@@ -64,7 +64,9 @@ class Mariadb:
 
     begin = "START TRANSACTION"
     one_statement = False
+    latest = " LOCK IN SHARE MODE"
     compares_rows = False
+    takes_hints = True
     row_lock = " FOR UPDATE"
     fresh_plans = ""
 
@@ -75,11 +77,11 @@ class Mariadb:
     def borrow(self, engine: EngineDialect, connection: PoolProxiedConnection) -> None:
         """Have a connection of the application's own engine commit each statement and see what others committed."""
         driver: Any = connection.dbapi_connection
-        engine.set_isolation_level(driver, "READ COMMITTED")
-        driver.autocommit(True)
         if not connection.info.get("orderkit_checked"):
             self.check_session(self.executor(connection))
             connection.info["orderkit_checked"] = True
+        engine.set_isolation_level(driver, "READ COMMITTED")
+        driver.autocommit(True)
 
     def give_back(self, engine: EngineDialect, connection: PoolProxiedConnection) -> None:
         """Give a connection of the application's own engine back as it was."""
@@ -93,7 +95,7 @@ class Mariadb:
             ConfigurationError: It is not in strict mode, its character set is not that of all characters, or it
                 sees what others have not committed.
         """
-        session = dict(executor.execute(_SESSION))
+        session = {str(name): str(value) for name, value in executor.execute(_SESSION)}
         if not {"STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"} & set(str(session["sql_mode"]).split(",")):
             raise ConfigurationError(
                 "The connection is not in strict mode, without which MariaDB cuts off what does not fit: "
@@ -168,7 +170,8 @@ class Mariadb:
     def _stored(self, executor: Executor, claim: KeyClaim) -> StoredKey | None:
         """Read the record of a taken key, past the snapshot if that is older than the record."""
         key = claim[:3]
-        rows = executor.execute(self.compile(READ_KEY), key) or executor.execute(self.compile(_READ_LATEST_KEY), key)
+        latest = self.compile(READ_KEY + self.latest)
+        rows = executor.execute(self.compile(READ_KEY), key) or executor.execute(latest, key)
         return stored_key(self, rows[0]) if rows else None
 
     def write_rows(self, executor: Executor, changes: ChangeSet) -> None:
@@ -216,8 +219,10 @@ class Mariadb:
         group = self.compile(form.group)
         statement = self.compile(form.head) + form.separator.join([group] * len(rows)) + self.compile(form.tail)
         encode = self.encode
+        # Most values are no times: they are spared the call.
+        values = [encode(value) if value.__class__ is datetime else value for row in rows for value in row]
         try:
-            return executor.execute(statement, [encode(value) for row in rows for value in row])
+            return executor.execute(statement, values)
         except Exception as error:
             error.add_note(PREFIX + table.name)
             raise
@@ -252,6 +257,9 @@ RowT = TypeVar("RowT", bound=Row)
 
 def portions(rows: Sequence[RowT]) -> Iterator[Sequence[RowT]]:
     """Yield rows, as many at a time as one statement carries."""
+    if len(rows) == 1:
+        yield rows
+        return
     start = characters = 0
     for position, row in enumerate(rows):
         length = sum(len(value) for value in row if isinstance(value, str))
@@ -326,7 +334,6 @@ def _update_many(table: Table) -> Form:
 
 _LOCK = _matching("orders", ("tenant", "id"), "SELECT tenant, id, version", " ORDER BY tenant, id FOR UPDATE")
 _TAKEN = _matching(KEYS.name, KEYS.key, f"SELECT {', '.join(KEYS.key)}", " LOCK IN SHARE MODE")
-_READ_LATEST_KEY = READ_KEY + " LOCK IN SHARE MODE"
 _EXPIRED = (
     f"SELECT {', '.join(KEYS.key)} FROM {{{KEYS.name}}} WHERE expires_at <= :time ORDER BY expires_at LIMIT :bigint "
     "FOR UPDATE SKIP LOCKED"
@@ -373,8 +380,10 @@ def fault_of(error: BaseException) -> Fault:
     every table; the table is in the note that `Mariadb` left.
     """
     number = error.args[0] if error.args else None
+    if isinstance(error, OSError | EOFError):
+        return Fault(FaultKind.LOST, type(error).__name__)
     if not isinstance(number, int):
-        return Fault(FaultKind.LOST if _is_connection_error(error) else FaultKind.OTHER, "no number")
+        return Fault(FaultKind.OTHER, "no number")
     message = str(error.args[1]) if len(error.args) > 1 else ""
     kind = FaultKind.LOST if number in _LOST else _KINDS.get(number, FaultKind.OTHER)
     if number in {1026, 1030} and _NO_SPACE.search(message):
@@ -382,9 +391,3 @@ def fault_of(error: BaseException) -> Fault:
     named = _KEY_NAME.search(message)
     tables = [note for note in getattr(error, "__notes__", ()) if note.startswith(PREFIX)]
     return Fault(kind, str(number), ".".join([*tables[:1], *([named[1]] if named else [])]))
-
-
-def _is_connection_error(error: BaseException) -> bool:
-    """Tell whether an error that no server sent means that the connection is gone."""
-    name = type(error).__name__
-    return isinstance(error, OSError | EOFError) or name in {"OperationalError", "InterfaceError"}

@@ -113,7 +113,9 @@ class Postgresql:
     begin = "BEGIN"
     one_statement = True
     row_lock = " FOR UPDATE"
+    latest = ""
     compares_rows = True
+    takes_hints = False
     fresh_plans = "DISCARD PLANS"
 
     def executor(self, connection: PoolProxiedConnection) -> Executor:
@@ -204,6 +206,12 @@ class Postgresql:
     def fault(self, error: BaseException) -> Fault:
         """Understand a driver's error by its SQLSTATE; see `fault_of`."""
         return fault_of(error)
+
+
+def _record_of(text: str) -> list[object]:
+    """Return the columns of a key's record that the statement found taken."""
+    fingerprint, order_id, order_version, expires_at, *order = msgspec.json.decode(text).values()
+    return [fingerprint, order_id, order_version, datetime.fromisoformat(expires_at), *order]
 
 
 def change_statement(shape: Shape) -> str:

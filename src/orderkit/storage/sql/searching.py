@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never, cast
 
+import attrs
+
 from orderkit.errors import InvalidQuery
 from orderkit.orders.ports import Among, Between, Condition, Found, HasLabel, HasLine, Search
 from orderkit.orders.tables import ORDERS
 from orderkit.storage.sql.dialect import Dialect
 from orderkit.storage.sql.records import order_record, record_columns
-from orderkit.storage.sql.tables import kind_of
+from orderkit.storage.sql.tables import PREFIX, kind_of
 from orderkit.unit_of_work.changes import Value
 
 _DOCUMENTS = ("document", "metadata")
@@ -26,6 +28,7 @@ _KINDS = {column: kind_of("orders", column) for column in ORDERS.columns if colu
 _PYTHON: dict[str, type] = {"text": str, "integer": int, "bigint": int, "boolean": bool, "time": datetime}
 _LARGEST = {"integer": 2**31 - 1, "bigint": 2**63 - 1}
 _MOST_VALUES = 1_000
+_MOST_PARTS = 8
 _UNIQUE = {"id", *(columns[-1] for columns in ORDERS.unique)}
 """Columns of which no two orders of a tenant share a value: a second one would only be sorted by in vain."""
 
@@ -42,27 +45,70 @@ class _Statement:
         self.parameters += parameters
 
 
-def page(search: Search, *, compares_rows: bool = True) -> tuple[str, Sequence[Value]]:
+def page(search: Search, *, compares_rows: bool = True, takes_hints: bool = False) -> tuple[str, Sequence[Value]]:
     """Return the template of a page and its parameters.
 
     Args:
         search: Which page.
         compares_rows: Whether an index of the database answers the comparison of rows.
+        takes_hints: Whether the database takes hints about indexes, as MariaDB does.
 
     Raises:
         InvalidQuery: A column does not exist or cannot be compared, or a value does not fit its column.
     """
+    arms = [_arm(part, compares_rows, takes_hints) for part in _parts(search)]
+    if len(arms) == 1:
+        return arms[0]
+    direction = "DESC" if search.descending is not search.backwards else "ASC"
+    union = " UNION ALL ".join(f"SELECT * FROM ({template}) AS a{number}" for number, (template, _) in enumerate(arms))
+    parameters = [value for _, values in arms for value in values]
+    return f"{union} ORDER BY 2 {direction}, 1 {direction} LIMIT :bigint", [*parameters, search.limit]
+
+
+def _parts(search: Search) -> list[Search]:
+    """Return the search, or one for each of several states: each of them is a list by creation in an index.
+
+    As one list it would be read from its beginning, where what is under way is at its end.
+    """
+    states = [part for part in search.conditions if isinstance(part, Among) and part.column == "status"]
+    others = [part for part in search.conditions if part not in states]
+    if search.sort != "created_at" or len(states) != 1 or not all(isinstance(part, Between) for part in others):
+        return [search]
+    distinct = dict.fromkeys(states[0].values)
+    if not 1 < len(distinct) <= _MOST_PARTS:
+        return [search]
+    return [attrs.evolve(search, conditions=(Among("status", (state,)), *others)) for state in distinct]
+
+
+def _arm(search: Search, compares_rows: bool, takes_hints: bool) -> tuple[str, Sequence[Value]]:
     statement = _Statement()
     statement.add("o.tenant = :text", _checked("tenant", search.tenant))
     for condition in search.conditions:
         _add_condition(statement, search.tenant, condition)
     descends = search.descending is not search.backwards
     order = _add_keyset(statement, search, descends, compares_rows)
+    hint = _hint(search) if takes_hints else ""
     template = (
-        f"SELECT o.id, o.{search.sort}, {record_columns('o')} FROM {{orders}} AS o "
+        f"SELECT o.id AS found, o.{search.sort} AS sorted, {record_columns('o')} FROM {{orders}} AS o{hint} "
         f"WHERE {' AND '.join(statement.conditions)} ORDER BY {order} LIMIT :bigint"
     )
     return template, [*statement.parameters, search.limit]
+
+
+_LISTED = {"status", "customer", "substate", "held"}
+"""Columns of which each value has an index of its own of the list by creation."""
+
+
+def _hint(search: Search) -> str:
+    """Keep MariaDB from reading the whole list for the orders of one status.
+
+    It does so where most orders have that status, be it that none of the latest twenty thousand has.
+    """
+    listed = any(
+        isinstance(condition, Among) and condition.column in _LISTED and len(condition.values) == 1
+        for condition in search.conditions
+    )
+    return f" IGNORE INDEX ({PREFIX}orders_created)" if listed and search.sort == "created_at" else ""
 
 
 def found(dialect: Dialect, search: Search, rows: Sequence[Sequence[object]]) -> list[Found]:

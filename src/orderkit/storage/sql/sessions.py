@@ -11,14 +11,14 @@ import functools
 import math
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import Engine, event
+from sqlalchemy import event
 
 from orderkit.errors import ConfigurationError
 from orderkit.storage.options import Connecting
 
 if TYPE_CHECKING:
     from psycopg import Connection as PsycopgConnection
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
 SESSIONLESS = (
@@ -80,11 +80,12 @@ def _settings(options: Connecting) -> dict[str, str]:
     return _MARK | {name: str(int(seconds * 1000)) for name, seconds in timeouts.items() if seconds is not None}
 
 
-def listen(engine: Engine, options: Connecting) -> None:
-    """Have every new connection of an engine set up and checked."""
-    if engine.dialect.driver == "psycopg":
-        event.listen(engine, "connect", _set_up_psycopg)
-    event.listen(engine, "connect", functools.partial(_check, options))
+def listen(engine: object, options: Connecting) -> None:
+    """Have every new connection of an engine, synchronous or not, set up and checked."""
+    listened = cast("Engine", getattr(engine, "sync_engine", engine))
+    if listened.dialect.driver == "psycopg":
+        event.listen(listened, "connect", _set_up_psycopg)
+    event.listen(listened, "connect", functools.partial(_check, options))
 
 
 def _set_up_psycopg(connection: PsycopgConnection, _record: object) -> None:

@@ -64,7 +64,9 @@ class Sqlite:
     begin = "BEGIN IMMEDIATE"
     one_statement = False
     row_lock = ""
+    latest = ""
     compares_rows = True
+    takes_hints = False
     fresh_plans = ""
 
     def executor(self, connection: PoolProxiedConnection) -> Executor:

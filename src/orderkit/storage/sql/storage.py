@@ -13,7 +13,7 @@ from orderkit.orders.ports import Found, OrderStorage, Search
 from orderkit.orders.tables import EventRow, OrderRow, PersonalRow
 from orderkit.storage.sql import batches, records, searching
 from orderkit.storage.sql.brackets import Bracket, Savepoint
-from orderkit.storage.sql.dialect import Dialect, FaultKind
+from orderkit.storage.sql.dialect import Dialect, Fault, FaultKind
 from orderkit.storage.sql.execution import Executor, PlanningExecutor, Rows
 from orderkit.storage.sql.failures import Phase, failure
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference, Value
@@ -121,8 +121,11 @@ class SqlStorage:
 
     def search(self, search: Search) -> list[Found]:
         """Return the orders of a page."""
-        template, parameters = searching.page(search, compares_rows=self._dialect.compares_rows)
-        return searching.found(self._dialect, search, self._fetch(template, parameters, once=True))
+        dialect = self._dialect
+        template, parameters = searching.page(
+            search, compares_rows=dialect.compares_rows, takes_hints=dialect.takes_hints
+        )
+        return searching.found(dialect, search, self._fetch(template, parameters, once=True))
 
     def history(
         self, tenant: str, order_id: str, *, version: int | None = None, time: datetime | None = None
@@ -226,6 +229,9 @@ class SqlStorage:
             raise StorageFailed("The block was entered in another process. Open a new one after a fork.")
         if self.ended:
             raise TransactionEnded
+        if self.in_transaction and (self.aborted or self.damaged):
+            # PostgreSQL says so itself; MariaDB may have ended the transaction, and would keep what comes now.
+            raise failure(Fault(FaultKind.ABORTED, "aborted"), phase)
         self.phase = phase
         try:
             yield
@@ -250,7 +256,8 @@ class SqlStorage:
         template = records.TAKEN_ID if column == "id" else records.TAKEN_NUMBER
         parameters = (order.tenant, order.id) if column == "id" else (order.tenant, order.number, order.id)
         try:
-            return bool(self._executor.execute(self._dialect.compile(template), parameters))
+            latest = self._dialect.latest if self.in_transaction else ""
+            return bool(self._executor.execute(self._dialect.compile(template + latest), parameters))
         except Exception:  # noqa: BLE001 - the error that led here is the one to tell
             self.damaged = True
             return False

@@ -118,11 +118,13 @@ class Backlog:
         outbox: Messages nobody has taken yet, by their age.
         keys: Idempotency records that have expired.
         orders: Pending orders whose time is over.
+        tenants: Some of the tenants they belong to.
     """
 
     outbox: Heap
     keys: Heap
     orders: Heap
+    tenants: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.pool import PoolProxiedConnection
 
+from orderkit.errors import OrderKitError
 from orderkit.storage.sql.databases import dialect_for
 from orderkit.storage.sql.diagnosis import mariadb, postgresql, sqlite
 from orderkit.storage.sql.diagnosis.facts import Backlog, Facts, Heap, Link, Server, TableFacts
@@ -36,10 +37,15 @@ def gather(engine: Engine, *, schema: str | None, migrations: Migrations) -> Fac
         engine: A synchronous engine for it.
         schema: The schema of the tables.
         migrations: What knows the tables of this release.
+
+    Raises:
+        ConfigurationError: A pooler is in between and the settings do not say so.
     """
     began = time.monotonic()
     try:
         connection = engine.raw_connection()
+    except OrderKitError:
+        raise
     except Exception as error:  # noqa: BLE001 - why it was not reached is what is wanted
         return Facts(unreachable=_reason(error))
     connect = time.monotonic() - began
@@ -126,10 +132,12 @@ class _Looking:
             first = self._probe.rows(f"SELECT {oldest} FROM {rows} ORDER BY {oldest} LIMIT 1", now)
             return Heap(whole(count), (now - self._probe.time(first[0][0])).total_seconds() if first else None)
 
+        overdue = "{orders} WHERE status = 'pending' AND expires_at <= :time"
         return Backlog(
             self._outbox(now),
             heap("{idempotency_keys} WHERE expires_at <= :time", "expires_at"),
-            heap("{orders} WHERE status = 'pending' AND expires_at <= :time", "expires_at"),
+            heap(overdue, "expires_at"),
+            tuple(str(tenant) for (tenant,) in self._probe.rows(f"SELECT DISTINCT tenant FROM {overdue} LIMIT 5", now)),
         )
 
     def _outbox(self, now: datetime) -> Heap:

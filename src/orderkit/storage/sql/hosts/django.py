@@ -86,15 +86,17 @@ class DjangoHost:
     def _driver(self) -> DriverHost:
         """Return the host below, the same one for as long as Django keeps the connection."""
         below = self._theirs.connection
-        if self._host is None or self._host[0] is not below:
+        # Taken once: threads share this host where they share `django.db.connection`.
+        known = self._host
+        if known is None or known[0] is not below:
             host = driver_host(below)
             if host is None:
                 raise ConfigurationError(
                     f"Django's connection uses {type(below).__module__}, which orderkit does not; nothing was done. "
                     "Use sqlite3, psycopg 3 or PyMySQL below it."
                 )
-            self._host = below, host
-        return self._host[1]
+            known = self._host = below, host
+        return known[1]
 
     def spoil(self) -> None:
         """Have Django roll the `atomic` block back, as it does itself when a savepoint is lost."""

@@ -30,6 +30,14 @@ class DatabaseConnection(Protocol):
         ...
 
 
+class ConnectionProxy(Protocol):
+    """What stands for the connection of this thread or request, as `django.db.connection` does."""
+
+    def __getattr__(self, name: str, /) -> object:
+        """Return an attribute of the connection."""
+        ...
+
+
 class AsyncDatabaseConnection(Protocol):
     """An asynchronous connection of psycopg 3."""
 

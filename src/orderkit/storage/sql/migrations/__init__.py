@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+from orderkit.storage.sql.migrations.errors import (
+    DataLoss,
+    SchemaForeign,
+    SchemaOutdated,
+    SchemaTooNew,
+    SchemaUnfinished,
+)
 from orderkit.storage.sql.migrations.migrations import CurrentSchema, Migrations
 from orderkit.storage.sql.migrations.state import refuse_unusable
 from orderkit.storage.sql.migrations.tasks import Step
 
-__all__ = ["CurrentSchema", "Migrations", "Step", "refuse_unusable"]
+__all__ = [
+    "CurrentSchema",
+    "DataLoss",
+    "Migrations",
+    "SchemaForeign",
+    "SchemaOutdated",
+    "SchemaTooNew",
+    "SchemaUnfinished",
+    "Step",
+    "refuse_unusable",
+]

@@ -37,5 +37,6 @@ def include_object(
 def render_item(kind: str, item: object, context: AutogenContext) -> Literal[False]:
     """Have the revisions that Alembic writes import our own types of columns. Give it as `render_item`."""
     if kind == "type" and isinstance(item, PostgresqlOnly | CodePointText):
-        context.imports.add(f"import {type(item).__module__}")
+        # The second one is for a type of SQLAlchemy, which Alembic writes with an argument it does not import.
+        context.imports.update({f"import {type(item).__module__}", "from sqlalchemy import Text"})
     return False

@@ -8,6 +8,7 @@ from sqlalchemy import Column, Table, UniqueConstraint
 from sqlalchemy.engine import Dialect
 
 from orderkit.storage.sql.migrations.offline import DIALECTS
+from orderkit.storage.sql.migrations.state import schema_table
 from orderkit.storage.sql.tables import PREFIX, PostgresqlOnly, metadata
 
 _SHOWN = {"SQLite": DIALECTS["sqlite"], "PostgreSQL": DIALECTS["postgresql"], "MariaDB": DIALECTS["mariadb"]}
@@ -21,7 +22,7 @@ Row = tuple[str, ...]
 def table_reference() -> str:
     """Return a page with every table: its columns, its key and its indexes."""
     parts = ["# Tables\n", "## Relations\n", f"```mermaid\n{er_diagram()}```\n"]
-    for table in metadata.sorted_tables:
+    for table in (*metadata.sorted_tables, schema_table):
         parts += [f"## {table.name}\n", table_columns(table)]
     return "\n".join(parts)
 

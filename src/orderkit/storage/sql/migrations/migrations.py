@@ -11,16 +11,17 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from orderkit.errors import DataLoss, OrderKitError, SchemaForeign, SchemaTooNew, StorageBusy
+from orderkit.errors import OrderKitError, StorageBusy
 from orderkit.storage.sql.databases import dialect_for
 from orderkit.storage.sql.dialect import FaultKind
 from orderkit.storage.sql.failures import Phase, failure
+from orderkit.storage.sql.migrations.errors import DataLoss, SchemaForeign, SchemaTooNew
 from orderkit.storage.sql.migrations.history import History
 from orderkit.storage.sql.migrations.sites import site_for
 from orderkit.storage.sql.migrations.state import SchemaState, read_state, schema_table, write_state
 from orderkit.storage.sql.migrations.tasks import BASE, Creation, Revision, Step, Task
 from orderkit.storage.sql.migrations.versions import REVISIONS, revision_0001
-from orderkit.storage.sql.tables import PostgresqlOnly
+from orderkit.storage.sql.tables import PREFIX, PostgresqlOnly
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
@@ -168,13 +169,18 @@ class Migrations:
     def check(self) -> list[Difference]:
         """Return what differs between the tables and what this release would make; the application's are ignored.
 
+        A migration that has not come to its end is told as a difference too.
+
         Raises:
             StorageError: The database was not reached.
         """
-        from orderkit.storage.sql.migrations.comparing import differences
+        from orderkit.storage.sql.migrations.comparing import Difference, differences
 
         with self._told(), self._site.looking() as connection:
-            return differences(connection)
+            state = self._state(connection)
+            unfinished = None if state is None else state.migrating_to
+            found = differences(connection)
+        return found if unfinished is None else [Difference("unfinished migration", unfinished), *found]
 
     def sql(self, source: str = "base", target: str = "head") -> str:
         """Return the statements that lead from one revision to another, for somebody else to run.
@@ -243,12 +249,16 @@ class Migrations:
         if state is not None:
             return state
         inspector = inspect(connection)
-        first = {table.name: _columns(table, self._engine) for table in revision_0001.tables().sorted_tables}
-        there = {*first, schema_table.name}.intersection(inspector.get_table_names(schema=self._schema))
-        expected = {**first, schema_table.name: _columns(schema_table, self._engine)}
+        there = {name for name in inspector.get_table_names(schema=self._schema) if name.startswith(PREFIX)}
+        if not there:
+            return None
+        first = revision_0001.tables().tables
+        expected = {
+            name: _columns(table, self._engine) for name, table in {**first, schema_table.name: schema_table}.items()
+        }
         strange = {
             name
-            for name in there
+            for name in there & set(expected)
             if not expected[name] <= {column["name"] for column in inspector.get_columns(name, schema=self._schema)}
         }
         ours = there & set(first)
@@ -270,7 +280,7 @@ class Migrations:
         fault = self._dialect.fault(error)
         if fault.kind in {FaultKind.BUSY, FaultKind.LOCK_TIMEOUT}:
             return StorageBusy(
-                "Others used a table, or migrated, for too long; the steps that were finished stay, the others were not "
+                "Others used a table, or migrated, for too long; steps that were finished stay, the others were not "
                 f"done. Repeat it. [{fault.code}]"
             )
         return failure(fault, Phase.CONNECTING)

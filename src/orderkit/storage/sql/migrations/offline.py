@@ -11,7 +11,7 @@ from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
-from orderkit.errors import ConfigurationError
+from orderkit.storage.sql.databases import dialect_for
 from orderkit.storage.sql.migrations.history import History
 from orderkit.storage.sql.migrations.state import SchemaState, schema_table
 from orderkit.storage.sql.migrations.tasks import BASE, StepTask
@@ -27,6 +27,8 @@ DIALECTS: dict[str, Dialect] = {
     "mysql": MySQLDialect(),
 }
 """What can be written for, without a driver."""
+
+_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql", "mysql": "pymysql"}
 
 _BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}
 """Where statements about tables can be in a transaction."""
@@ -44,10 +46,7 @@ def offline_sql(database: str, source: str, target: str, *, schema: str | None =
     Raises:
         ConfigurationError: There is no such revision, or no storage for such a database.
     """
-    if database not in DIALECTS:
-        raise ConfigurationError(f"There is no storage for {database!r}. Use one of {', '.join(DIALECTS)}.")
-    if schema is not None and database != "postgresql":
-        raise ConfigurationError("Only PostgreSQL has schemas; leave the schema out.")
+    dialect_for(database, _DRIVERS.get(database, ""), schema)
     return script(DIALECTS[database], schema, History(REVISIONS), source, target)
 
 

@@ -8,13 +8,14 @@ statements about tables cannot be taken back.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orderkit.errors import StorageBusy
 from orderkit.storage.sql.brackets import held
 from orderkit.storage.sql.locks import write_lock_of
+from orderkit.storage.sql.statistics import assume
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -69,6 +70,7 @@ class SqliteSite:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield connection
+                assume(connection)
                 connection.commit()
             except BaseException:
                 connection.rollback()
@@ -194,13 +196,31 @@ class MariadbSite:
             name = "CONCAT('orderkit_schema_', MD5(DATABASE()))"
             if connection.exec_driver_sql(f"SELECT GET_LOCK({name}, {seconds})").scalar() != 1:
                 raise StorageBusy(OTHER_MIGRATION)
-            connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {seconds}")
             try:
-                yield connection
+                with self._patient(connection, seconds):
+                    yield connection
             finally:
                 with suppress(Exception):
-                    connection.exec_driver_sql("SET SESSION lock_wait_timeout = DEFAULT")
                     connection.exec_driver_sql(f"SELECT RELEASE_LOCK({name})")
+
+    @contextmanager
+    def _patient(self, connection: Connection, seconds: int) -> Generator[None]:
+        """Have statements run as long as they take, but not wait for a table; afterwards all is as it was."""
+        settings = {"lock_wait_timeout": seconds}
+        if getattr(connection.dialect, "is_mariadb", False):
+            settings["max_statement_time"] = 0
+        old = connection.exec_driver_sql(f"SELECT {', '.join(f'@@SESSION.{name}' for name in settings)}").one()
+        _set_session(connection, settings)
+        try:
+            yield
+        finally:
+            with suppress(Exception):
+                _set_session(connection, dict(zip(settings, old, strict=True)))
+
+
+def _set_session(connection: Connection, settings: Mapping[str, object]) -> None:
+    for name, value in settings.items():
+        connection.exec_driver_sql(f"SET SESSION {name} = {value}")
 
 
 def site_for(engine: Engine, schema: str | None, lock_timeout: float) -> Site:

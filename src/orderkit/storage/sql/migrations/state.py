@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 from sqlalchemy import Column, MetaData, SmallInteger, String, Table
 
-from orderkit.errors import SchemaOutdated, SchemaTooNew, SchemaUnfinished
+from orderkit.storage.sql.migrations.errors import SchemaOutdated, SchemaTooNew, SchemaUnfinished
 from orderkit.storage.sql.migrations.versions import NEEDS, REVISIONS
 from orderkit.storage.sql.tables import PREFIX
 
