@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import URL
 
 from orderkit.storage.memory import AsyncMemoryBackend, MemoryBackend, MemoryStorage
-from orderkit.storage.sql import SqlBackend, open_async_backend, open_backend
 from orderkit.storage.options import SqlOptions
+from orderkit.storage.sql import SqlBackend, open_async_backend, open_backend
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.testing.conformance import AsyncStorageConformance, Blocking, ReadRows, StorageConformance
 from orderkit.testing.conformance.samples import KINDS

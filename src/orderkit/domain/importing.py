@@ -53,5 +53,13 @@ def _check_times(command: ImportOrder, now: datetime) -> None:
         errors.append(FieldError("closed_at", "closed_at_no_time", "an order is closed after it is placed, and by now"))
     if command.status == "expired" and command.expires_at is None:
         errors.append(FieldError("expires_at", "field_missing", "an order that has expired had a time to expire at"))
+    elif command.status == "expired" and not _expired_by(command.expires_at, command.closed_at or now):
+        errors.append(FieldError("expires_at", "not_expired_yet", "an order that has expired did so when it was time"))
+    if command.reason is not None and command.status != "cancelled":
+        errors.append(FieldError("reason", "not_cancelled", "only an order that was cancelled has a reason for it"))
     if errors:
         raise InvalidCommand("the order", tuple(errors))
+
+
+def _expired_by(expires_at: datetime | None, time: datetime) -> bool:
+    return expires_at is not None and expires_at <= time

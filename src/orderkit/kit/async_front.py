@@ -203,7 +203,7 @@ class AsyncOrderKit:
         return {name: await runner.run(partial(step, policy)) for name, step in STEPS.items()}
 
     async def create_schema(self) -> None:
-        """Bring the tables to the newest revision, from none at all or from where they are; once done it does nothing."""
+        """Bring the tables to the newest revision, from none at all or from wherever they are; or do nothing."""
         await self._backend.create_schema()
 
     def pool(self) -> PoolFigures | None:

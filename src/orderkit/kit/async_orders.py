@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import TypeVar, Unpack
 
@@ -156,7 +157,7 @@ class AsyncOrders:
 
     def place_many(
         self, items: Many[PlaceOrder | BulkItem | Mapping[str, object]], *, batch_size: int = bulk.BATCH
-    ) -> AsyncIterator[BulkResult]:
+    ) -> AsyncGenerator[BulkResult]:
         """Take many orders, a batch by one commit, each with a result of its own.
 
         An item that is wrong or refused stops no other. Nothing is done before the results are read, and only
@@ -174,7 +175,7 @@ class AsyncOrders:
 
     def execute_many(
         self, items: Many[tuple[str, OrderCommand] | BulkItem], *, batch_size: int = bulk.BATCH
-    ) -> AsyncIterator[BulkResult]:
+    ) -> AsyncGenerator[BulkResult]:
         """Apply many commands, each to an order and with a result of its own; see `execute` and `place_many`.
 
         Commands on one order are applied in their order; they go faster where they are batches apart.
@@ -183,31 +184,40 @@ class AsyncOrders:
 
     def import_orders(
         self, items: Many[ImportOrder | BulkItem | Mapping[str, object]], *, batch_size: int = bulk.BATCH
-    ) -> AsyncIterator[BulkResult]:
+    ) -> AsyncGenerator[BulkResult]:
         """Take over orders from elsewhere with their own numbers, times and states; see `ImportOrder` and `place_many`.
 
         One with an id or a number is made once, however often the import is run.
         """
         return self._many(items, bulk.importation, batch_size)
 
-    def _many(self, items: Many[T], read: bulk.Read, size: int) -> AsyncIterator[BulkResult]:
+    def _many(self, items: Many[T], read: bulk.Read, size: int) -> AsyncGenerator[BulkResult]:
         bulk.check_size(size)
         return self._results(items, read, size)
 
-    async def _results(self, items: Many[T], read: bulk.Read, size: int) -> AsyncIterator[BulkResult]:
+    async def _results(self, items: Many[T], read: bulk.Read, size: int) -> AsyncGenerator[BulkResult]:
         done = 0
-        async for batch in bulk.async_batches(items, size):
-            tasks = bulk.prepare(batch, done, read, self._policy)
-            done += len(tasks)
-            results = await self._run(bulk.together(tasks))
-            for result in [result or await self._alone(task) for task, result in zip(tasks, results, strict=True)]:
-                yield result
+        async with aclosing(bulk.async_batches(items, size)) as batches:
+            async for batch in batches:
+                tasks = bulk.prepare(batch, done, read, self._policy)
+                done += len(tasks)
+                results, error = await self._settled(tasks)
+                for result in results:
+                    yield result
+                if error is not None:
+                    raise error
 
-    async def _alone(self, task: bulk.Task) -> BulkResult:
-        try:
-            return await self._run(bulk.alone(task))
-        except OrderKitError as error:
-            return bulk.failed(task, error)
+    async def _settled(self, tasks: Sequence[bulk.Task]) -> tuple[list[BulkResult], OrderKitError | None]:
+        """Return the results of a batch, and the error after which the run cannot go on, if there was one."""
+        results = await self._run(bulk.together(tasks))
+        for index, task in enumerate(tasks):
+            try:
+                results[index] = results[index] or await self._run(bulk.alone(task))
+            except OrderKitError as error:
+                if bulk.ends_run(error):
+                    return [result for result in results if result is not None], error
+                results[index] = bulk.failed(task, error)
+        return [result for result in results if result is not None], None
 
     # Asking about orders
 

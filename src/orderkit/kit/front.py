@@ -202,7 +202,7 @@ class OrderKit:
         return {name: runner.run(partial(step, policy)) for name, step in STEPS.items()}
 
     def create_schema(self) -> None:
-        """Bring the tables to the newest revision, from none at all or from where they are; once done it does nothing."""
+        """Bring the tables to the newest revision, from none at all or from wherever they are; or do nothing."""
         self._backend.create_schema()
 
     def pool(self) -> PoolFigures | None:

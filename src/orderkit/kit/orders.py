@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Unpack
 
@@ -149,7 +149,7 @@ class Orders:
 
     def place_many(
         self, items: Iterable[PlaceOrder | BulkItem | Mapping[str, object]], *, batch_size: int = bulk.BATCH
-    ) -> Iterator[BulkResult]:
+    ) -> Generator[BulkResult]:
         """Take many orders, a batch by one commit, each with a result of its own.
 
         An item that is wrong or refused stops no other. Nothing is done before the results are read, and only
@@ -167,7 +167,7 @@ class Orders:
 
     def execute_many(
         self, items: Iterable[tuple[str, OrderCommand] | BulkItem], *, batch_size: int = bulk.BATCH
-    ) -> Iterator[BulkResult]:
+    ) -> Generator[BulkResult]:
         """Apply many commands, each to an order and with a result of its own; see `execute` and `place_many`.
 
         Commands on one order are applied in their order; they go faster where they are batches apart.
@@ -176,30 +176,38 @@ class Orders:
 
     def import_orders(
         self, items: Iterable[ImportOrder | BulkItem | Mapping[str, object]], *, batch_size: int = bulk.BATCH
-    ) -> Iterator[BulkResult]:
+    ) -> Generator[BulkResult]:
         """Take over orders from elsewhere with their own numbers, times and states; see `ImportOrder` and `place_many`.
 
         One with an id or a number is made once, however often the import is run.
         """
         return self._many(items, bulk.importation, batch_size)
 
-    def _many(self, items: Iterable[object], read: bulk.Read, size: int) -> Iterator[BulkResult]:
+    def _many(self, items: Iterable[object], read: bulk.Read, size: int) -> Generator[BulkResult]:
         bulk.check_size(size)
         return self._results(items, read, size)
 
-    def _results(self, items: Iterable[object], read: bulk.Read, size: int) -> Iterator[BulkResult]:
+    def _results(self, items: Iterable[object], read: bulk.Read, size: int) -> Generator[BulkResult]:
         done = 0
         for batch in bulk.batches(items, size):
             tasks = bulk.prepare(batch, done, read, self._policy)
             done += len(tasks)
-            results = self._run(bulk.together(tasks))
-            yield from [result or self._alone(task) for task, result in zip(tasks, results, strict=True)]
+            results, error = self._settled(tasks)
+            yield from results
+            if error is not None:
+                raise error
 
-    def _alone(self, task: bulk.Task) -> BulkResult:
-        try:
-            return self._run(bulk.alone(task))
-        except OrderKitError as error:
-            return bulk.failed(task, error)
+    def _settled(self, tasks: Sequence[bulk.Task]) -> tuple[list[BulkResult], OrderKitError | None]:
+        """Return the results of a batch, and the error after which the run cannot go on, if there was one."""
+        results = self._run(bulk.together(tasks))
+        for index, task in enumerate(tasks):
+            try:
+                results[index] = results[index] or self._run(bulk.alone(task))
+            except OrderKitError as error:
+                if bulk.ends_run(error):
+                    return [result for result in results if result is not None], error
+                results[index] = bulk.failed(task, error)
+        return [result for result in results if result is not None], None
 
     # Asking about orders
 

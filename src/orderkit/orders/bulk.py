@@ -9,7 +9,7 @@ therefore the same as if it had been alone from the start.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar, cast
 
@@ -32,7 +32,7 @@ from orderkit.idempotency.keys import key_reference
 from orderkit.orders.gathering import Gathering
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.scripts import OrderPolicy, OrderScript, OrderUnit, create, execute
-from orderkit.unit_of_work.batches import STALE, side_by_side
+from orderkit.unit_of_work.batches import STALE, write_apart
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference
 from orderkit.unit_of_work.storage import Outcome, Storage
 from orderkit.unit_of_work.unit import KeyTaken, Restart, UnitOfWork
@@ -98,6 +98,11 @@ class Task:
     script: OrderScript | None = None
     error: OrderKitError | None = None
 
+    def subjects(self, tenant: str) -> set[object]:
+        """Return the ids and the key that no later task can be decided over before this one is done."""
+        command = None if self.item is None else self.item.command
+        return {self.item and self.item.order_id, getattr(command, "id", None), self.key(tenant)} - {None}
+
     def key(self, tenant: str) -> KeyReference | None:
         """Return the idempotency record the item asks for, if it has a key."""
         if self.item is None or self.item.idempotency_key is None:
@@ -120,10 +125,11 @@ def importation(given: object) -> BulkItem:
     One without a key has that of its id or number, so that an import can be repeated.
     """
     item = _new_order(given, ImportOrder)
-    name = getattr(item.command, "id", None) or getattr(item.command, "number", None)
+    names = ((kind, getattr(item.command, kind, None)) for kind in ("id", "number"))
+    kind, name = next((found for found in names if found[1] is not None), ("", None))
     if item.idempotency_key is not None or name is None:
         return item
-    return attrs.evolve(item, idempotency_key=f"import:{hashlib.sha256(name.encode()).hexdigest()}")
+    return attrs.evolve(item, idempotency_key=f"import:{kind}:{hashlib.sha256(name.encode()).hexdigest()}")
 
 
 def execution(given: object) -> BulkItem:
@@ -139,7 +145,9 @@ def execution(given: object) -> BulkItem:
 
 def _new_order(given: object, wanted: type[OrderCommand]) -> BulkItem:
     match given:
-        case BulkItem(command=OrderCommand() as command) if isinstance(command, wanted):
+        case BulkItem(command=OrderCommand() as command, order_id=None, expected_version=None) if isinstance(
+            command, wanted
+        ):
             return given
         case OrderCommand() if isinstance(given, wanted):
             return BulkItem(given)
@@ -148,7 +156,9 @@ def _new_order(given: object, wanted: type[OrderCommand]) -> BulkItem:
             key = fields.pop("idempotency_key", None)
             return BulkItem(wanted.parse(fields), idempotency_key=cast("str | None", key))
         case _:
-            raise _not_an_item(f"give a {wanted.__name__}, a BulkItem of one, or a mapping of its fields")
+            raise _not_an_item(
+                f"give a {wanted.__name__}, a BulkItem of one and perhaps a key, or a mapping of its fields"
+            )
 
 
 def _not_an_item(message: str) -> InvalidCommand:
@@ -166,7 +176,7 @@ def batches(given: Iterable[T], size: int) -> Iterator[list[T]]:
     return iter(lambda: list(islice(rest, size)), [])
 
 
-async def async_batches(given: Iterable[T] | AsyncIterable[T], size: int) -> AsyncIterator[list[T]]:
+async def async_batches(given: Iterable[T] | AsyncIterable[T], size: int) -> AsyncGenerator[list[T]]:
     """Yield lists of at most `size` items, with a turn for others between two of them."""
     from asyncio import sleep
 
@@ -216,7 +226,7 @@ def _prepared(position: int, given: object, read: Read, policy: OrderPolicy) -> 
         task = Task(position, item, script)
         task.key("")
     except OrderKitError as error:
-        return Task(position, error=error)
+        return Task(position, error=bare(error))
     return task
 
 
@@ -228,47 +238,54 @@ def together(tasks: Sequence[Task]) -> Callable[[OrderUnit], list[BulkResult | N
         ids = [task.item.order_id for task in tasks if task.item is not None and task.item.order_id is not None]
         keys = [key for task in tasks if (key := task.key(unit.tenant)) is not None]
         gathering = Gathering(unit.storage, unit.storage.read_many(unit.tenant, ids, keys))
-        foreseen = [_foreseen(unit, gathering, task) for task in tasks]
+        open_to_change: set[object] = set()
+        foreseen = []
+        for task in tasks:
+            result, changes = _foreseen(unit, gathering, task, open_to_change)
+            foreseen.append((result, changes))
+            if result is None or changes is not None:
+                open_to_change |= task.subjects(unit.tenant)
         outcomes = iter(_written(unit.storage, [changes for _, changes in foreseen if changes is not None]))
         return [result if changes is None or next(outcomes).committed else None for result, changes in foreseen]
 
     return script
 
 
-def _foreseen(unit: OrderUnit, gathering: Gathering, task: Task) -> tuple[BulkResult | None, ChangeSet | None]:
-    """Return the result of a task if what it has gathered, which comes with it, can be written as it is."""
+def _foreseen(
+    unit: OrderUnit, gathering: Gathering, task: Task, open_to_change: set[object]
+) -> tuple[BulkResult | None, ChangeSet | None]:
+    """Return the result of a task if what it has gathered, which comes with it, can be written as it is.
+
+    A task that speaks of what an earlier one is about to change, or may change when it is run alone, cannot be
+    decided yet.
+    """
     if task.script is None:
         return BulkResult(task.position, None, task.error), None
+    if not open_to_change.isdisjoint(task.subjects(unit.tenant)):
+        return None, None
     alone = UnitOfWork[OrderStorage](gathering, unit.context, now=unit.now, ids=unit.ids)
     try:
         order = task.script(alone)
+    except (Restart, KeyTaken, NewerSchema, StorageFailed):
+        gathering.take()
+        return None, None
     except StorageError:
         raise
     except OrderKitError as error:
-        return BulkResult(task.position, None, error), None
-    except (Restart, KeyTaken):
-        gathering.take()
-        return None, None
+        return BulkResult(task.position, None, bare(error)), None
     return BulkResult(task.position, order, replayed=alone.replayed), gathering.take()
 
 
 def _written(storage: Storage, changes: Sequence[ChangeSet]) -> list[Outcome]:
-    """Write what can be written; whatever builds on an earlier one of the batch waits until that is settled."""
-    expected = side_by_side(changes)
-    free = [part for part, outcome in zip(changes, expected, strict=True) if outcome.committed]
-    written = iter(_halved(storage, free))
-    return [next(written) if outcome.committed else outcome for outcome in expected]
+    """Write what can be written; what cannot is left to be run alone, which tells why."""
 
+    def alone(part: ChangeSet) -> Outcome:
+        try:
+            return storage.commit_each([part])[0]
+        except (Conflict, StorageFailed):
+            return STALE
 
-def _halved(storage: Storage, changes: Sequence[ChangeSet]) -> list[Outcome]:
-    """Write a batch, halving one that fails as a whole until the one that fails it is alone."""
-    try:
-        return storage.commit_each(changes)
-    except (Conflict, StorageBusy, StorageFailed):
-        if len(changes) == 1:
-            return [STALE]
-    middle = len(changes) // 2
-    return _halved(storage, changes[:middle]) + _halved(storage, changes[middle:])
+    return write_apart(storage.commit_each, alone, changes)
 
 
 def alone(task: Task) -> Callable[[OrderUnit], BulkResult]:
@@ -278,17 +295,26 @@ def alone(task: Task) -> Callable[[OrderUnit], BulkResult]:
     work = task.script
 
     def script(unit: OrderUnit) -> BulkResult:
+        unit.replayed = False
         return BulkResult(task.position, work(unit), replayed=unit.replayed)
 
     return script
 
 
-def failed(task: Task, error: OrderKitError) -> BulkResult:
-    """Return the result of a task that failed, alone.
+def ends_run(error: OrderKitError) -> bool:
+    """Tell whether a run cannot go on after an error: the database cannot be reached, is full, …."""
+    return isinstance(error, StorageError) and not isinstance(error, StorageBusy | StorageFailed | NewerSchema)
 
-    Raises:
-        OrderKitError: The error itself, if the run cannot go on: the database cannot be reached, is full, ….
-    """
-    if isinstance(error, StorageError) and not isinstance(error, StorageBusy | StorageFailed | NewerSchema):
-        raise error
-    return BulkResult(task.position, None, error)
+
+def failed(task: Task, error: OrderKitError) -> BulkResult:
+    """Return the result of a task that failed, alone."""
+    return BulkResult(task.position, None, bare(error))
+
+
+def bare(error: OrderKitError) -> OrderKitError:
+    """Return an error without its tracebacks: whoever keeps it would keep the batch that their frames hold."""
+    chained: BaseException | None = error
+    while chained is not None:
+        chained.__traceback__ = None
+        chained = chained.__cause__ or chained.__context__
+    return error

@@ -7,7 +7,6 @@ from datetime import datetime
 
 from orderkit.orders.forwarding import ForwardingStorage
 from orderkit.orders.ports import OrderStorage
-from orderkit.orders.tables import ORDERS, OrderRow
 from orderkit.unit_of_work.batches import WRITTEN
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference
 from orderkit.unit_of_work.storage import Outcome, Reading, Readings, StoredKey
@@ -17,8 +16,8 @@ from orderkit.unit_of_work.unit import Restart
 class Gathering(ForwardingStorage):
     """Answer from what was read at once, and keep what one command after the other commits.
 
-    What cannot be foreseen restarts the script, which is then run alone: an order that a command before it
-    is about to change, a counted number, a second commit of one command, a key that has expired.
+    What cannot be foreseen restarts the script, which is then run alone: a counted number, a second commit of one
+    command, a key that has expired.
 
     Args:
         storage: Where everything else is read.
@@ -28,7 +27,6 @@ class Gathering(ForwardingStorage):
     def __init__(self, storage: OrderStorage, readings: Readings) -> None:
         self._storage = storage
         self._readings = readings
-        self._promised: set[str] = set()
         self._changes: ChangeSet | None = None
 
     @property
@@ -44,9 +42,6 @@ class Gathering(ForwardingStorage):
     def take(self) -> ChangeSet | None:
         """Return what was committed since the last time, if anything was."""
         changes, self._changes = self._changes, None
-        if changes is not None:
-            self._promised.update(guard.order_id for guard in changes.guards)
-            self._promised.update(OrderRow._make(row).id for row in changes.inserts.get(ORDERS, ()))
         return changes
 
     def savepoint(self) -> AbstractContextManager[None]:
@@ -55,8 +50,6 @@ class Gathering(ForwardingStorage):
 
     def read(self, tenant: str, order_id: str, *, key: KeyReference | None = None, lock: bool = False) -> Reading:
         """Return an order and the record of a key as they were read."""
-        if order_id in self._promised:
-            raise Restart(transaction=False)
         return Reading(self._readings.orders.get(order_id), None if key is None else self.read_key(key))
 
     def read_key(self, key: KeyReference) -> StoredKey | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from orderkit.errors import Conflict, StorageFailed
 from orderkit.unit_of_work.changes import ChangeSet
 from orderkit.unit_of_work.storage import Outcome
+
+T = TypeVar("T")
 
 WRITTEN = Outcome(committed=True, guards_held=True)
 STALE = Outcome(committed=False, guards_held=False)
@@ -30,3 +34,28 @@ def side_by_side(changes: Sequence[ChangeSet]) -> list[Outcome]:
             guarded |= orders
             claimed |= set() if key is None else {key}
     return expected
+
+
+def write_apart(
+    together: Callable[[Sequence[ChangeSet]], list[T]], alone: Callable[[ChangeSet], T], changes: Sequence[ChangeSet]
+) -> list[T]:
+    """Write change sets by one commit, or by as few as leave out those that cannot be written.
+
+    A batch that fails as a whole is halved until what fails it is alone. One that has to wait for too long is not:
+    its halves would wait as well.
+
+    Args:
+        together: Write several by one commit.
+        alone: Write one, whatever becomes of it.
+        changes: What is to be written.
+
+    Returns:
+        What has become of each.
+    """
+    if len(changes) < 2:
+        return [alone(part) for part in changes]
+    try:
+        return together(changes)
+    except (Conflict, StorageFailed):
+        middle = len(changes) // 2
+    return write_apart(together, alone, changes[:middle]) + write_apart(together, alone, changes[middle:])

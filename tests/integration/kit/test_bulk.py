@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +27,8 @@ from orderkit import (
     OrderKit,
     OrderStatus,
     PlaceOrder,
+    Settings,
+    Transaction,
 )
 from orderkit.errors import (
     AlreadyExists,
@@ -184,6 +187,113 @@ def test_a_batch_gives_what_its_items_give_alone(open_kit: OpenKit) -> None:
     check()
 
 
+@pytest.mark.parametrize("place", ["memory", "sqlite"], indirect=True)
+@pytest.mark.parametrize("gapless", [False, True])
+def test_a_batch_of_commands_gives_what_they_give_alone(open_kit: OpenKit, gapless: bool) -> None:
+    """Commands that build on each other, under keys that are shared, and that may have expired."""
+    ids = st.sampled_from(["order_1", "order_2"])
+    keys = st.sampled_from([None, None, "key-1", "key-2", "old"])
+    placing = st.builds(lambda order_id, key: BulkItem(PlaceOrder(id=order_id, lines=TEA), None, None, key), ids, keys)
+    verbs = st.sampled_from([ConfirmOrder(), CompleteOrder(), CancelOrder()])
+    changing = st.builds(lambda order_id, command, key: BulkItem(command, order_id, None, key), ids, verbs, keys)
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def outcomes(items: list[BulkItem], size: int) -> list[tuple[str, object]]:
+        clock = ManualClock(begun)
+        kit = open_kit(clock=clock, **({"numbers": GaplessNumbers()} if gapless else {})).for_tenant(new_tenant())
+        for command in (PlaceOrder(id="order_old", lines=TEA), ConfirmOrder(), CompleteOrder(), CancelOrder()):
+            made = isinstance(command, PlaceOrder)
+            list(kit.orders.execute_many([BulkItem(command, None if made else "order_old", None, "old")]))
+        clock.advance(timedelta(days=30))
+        results = list(kit.orders.execute_many(items, batch_size=size))
+        shown = [result.order and (result.order.id, result.order.status, result.order.version) for result in results]
+        return list(zip(codes(results), shown, strict=True))
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(placing | changing, max_size=8), st.integers(2, 8))
+    def check(items: list[BulkItem], size: int) -> None:
+        assert outcomes(items, size) == outcomes(items, 1)
+
+    check()
+
+
+def test_orders_that_cannot_be_read_stop_no_other(place: Place, kit: OrderKit, tenant: str) -> None:
+    if place.shell.startswith("memory"):
+        pytest.skip("nobody can write past orderkit there")
+    orders = [result.unwrap() for result in kit.orders.place_many(map(wish, range(4)))]
+    for order, damage in ((orders[1], "schema_version = 99"), (orders[2], "document = '{'")):
+        place.query(f"UPDATE orderkit_orders SET {damage} WHERE id = '{order.id}'")
+    results = list(kit.orders.execute_many((order.id, ConfirmOrder()) for order in orders))
+    assert codes(results) == ["done", "newer_schema", "storage_failed", "done"]
+
+
+@pytest.mark.parametrize("place", ["psycopg", "asyncpg", "pymysql"], indirect=True)
+def test_an_order_that_is_locked_keeps_no_other_waiting(place: Place, open_kit: OpenKit, tenant: str) -> None:
+    kit = open_kit(settings=Settings(lock_timeout=0.2)).for_tenant(tenant)
+    orders = [result.unwrap() for result in kit.orders.place_many(map(wish, range(60)))]
+    began = time.monotonic()
+    with place.kit() as other, other.for_tenant(tenant).transaction() as tx:
+        tx.orders.hold(orders[7].id, "elsewhere")
+        results = list(kit.orders.execute_many((order.id, ConfirmOrder()) for order in orders))
+    assert {at: result.error.code for at, result in enumerate(results) if result.error} == {7: "storage_busy"}
+    assert time.monotonic() - began < 30
+
+
+def test_an_error_that_is_kept_keeps_nothing_else(kit: OrderKit) -> None:
+    results = list(kit.orders.place_many([wish(1), {}, wish(2, lines=TEA * 2000), 42, *map(wish, range(3, 50))]))
+    results += kit.orders.execute_many([("order_absent", ConfirmOrder())])
+    errors = [result.error for result in results if result.error]
+    assert len(errors) == 4
+    for error in errors:
+        chained: BaseException | None = error
+        while chained is not None:
+            assert chained.__traceback__ is None
+            chained = chained.__cause__ or chained.__context__
+
+
+@pytest.mark.parametrize("place", ["memory", "sqlite"], indirect=True)
+def test_an_item_says_nothing_that_would_not_be_heard(kit: OrderKit) -> None:
+    order = PlaceOrder(lines=TEA)
+    for item in (BulkItem(order, "order_1"), BulkItem(order, expected_version=1)):
+        (result,) = kit.orders.place_many([item])
+        assert isinstance(result.error, InvalidCommand)
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_batch_with_nothing_to_write_waits_for_nobody(place: Place, open_kit: OpenKit, tenant: str) -> None:
+    kit = open_kit(settings=Settings(lock_timeout=0.05)).for_tenant(tenant)
+    list(kit.orders.place_many(map(wish, range(3))))
+    with place.kit() as other, other.for_tenant(tenant).transaction() as tx:
+        tx.orders.place(lines=TEA)
+        assert codes(kit.orders.place_many([*map(wish, range(3)), {}])) == ["replayed"] * 3 + ["field_missing"]
+
+
+@pytest.mark.parametrize("place", ["memory", "sqlite"], indirect=True)
+def test_what_was_replayed_before_is_not_said_of_what_is_new(open_kit: OpenKit, tenant: str) -> None:
+    kit = open_kit(numbers=GaplessNumbers()).for_tenant(tenant)
+    kit.orders.place(lines=TEA, idempotency_key="before")
+
+    def work(tx: Transaction) -> list[str]:
+        tx.orders.place(lines=TEA, idempotency_key="before")
+        return codes(tx.orders.place_many(map(wish, range(2))))
+
+    assert kit.run(work) == ["done", "done"]
+
+
+def test_results_before_an_error_are_given(monkeypatch: pytest.MonkeyPatch, kit: OrderKit) -> None:
+    def lost(_task: object) -> Callable[[object], object]:
+        def script(_unit: object) -> object:
+            raise StorageUnavailable("gone")
+
+        return script
+
+    monkeypatch.setattr("orderkit.orders.bulk.alone", lost)
+    got: list[BulkResult] = []
+    with pytest.raises(StorageUnavailable):
+        collect(kit.orders.place_many([wish(0), wish(0), *map(wish, range(1, 8))]), got)
+    assert [result.position for result in got] == [0, *range(2, 9)]
+
+
 def test_no_more_than_a_batch_is_read_ahead(kit: OrderKit) -> None:
     asked = itertools.count()
 
@@ -260,9 +370,9 @@ def test_a_transaction_keeps_all_or_nothing(place: Place, kit: OrderKit, tenant:
 
 @pytest.mark.parametrize("place", ["memory", "sqlite", "psycopg"], indirect=True)
 def test_work_that_is_run_as_one_takes_batches_along(place: Place, kit: OrderKit, tenant: str) -> None:
-    def work(tx: object) -> list[str]:
-        single = tx.orders.place(lines=TEA)  # type: ignore[attr-defined]  # a transaction
-        many = list(tx.orders.place_many(map(wish, range(6)), batch_size=4))  # type: ignore[attr-defined]  # a transaction
+    def work(tx: Transaction) -> list[str]:
+        single = tx.orders.place(lines=TEA)
+        many = list(tx.orders.place_many(map(wish, range(6)), batch_size=4))
         return [single.id, *(result.unwrap().id for result in many)]
 
     assert len(set(kit.run(work))) == 7
@@ -337,6 +447,16 @@ def test_an_import_is_announced_where_that_is_wanted(place: Place, kit: OrderKit
         ({"status": "completed", "closed_at": PLACED_AT - timedelta(days=1)}, "closed_at_no_time"),
         ({"status": "completed", "closed_at": datetime(2999, 1, 1, tzinfo=UTC)}, "closed_at_no_time"),
         ({"status": "expired"}, "field_missing"),
+        ({"status": "expired", "expires_at": datetime(2999, 1, 1, tzinfo=UTC)}, "not_expired_yet"),
+        (
+            {
+                "status": "expired",
+                "expires_at": PLACED_AT + timedelta(days=9),
+                "closed_at": PLACED_AT + timedelta(days=8),
+            },
+            "not_expired_yet",
+        ),
+        ({"reason": "a whim"}, "not_cancelled"),
         ({"status": "shipped"}, "not_a_choice"),
         ({"lines": []}, "too_few_items"),
     ],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import warnings
 
 import pytest
 
 from orderkit import Order, OrderKit, OrderStatus, Settings
-from orderkit.errors import AlreadyExists, CommitUnknown, StorageUnavailable
+from orderkit.errors import AlreadyExists, CommitUnknown, StorageBusy, StorageUnavailable, TransactionEnded
+from orderkit.testing.conformance.base import order_row, placing
 from tests.integration.kit.places import DURABLE, TEA, OpenAt, OpenKit, Place, assert_whole, outcome, race
 from tests.integration.kit.proxy import Cut, Proxy
 
@@ -130,3 +133,53 @@ def test_who_is_cancelled_leaves_the_others_alone(place: Place, tenant: str) -> 
     kept, total = asyncio.run(run())
     assert len(kept) >= 30
     assert assert_whole(place, tenant)["orders"] == total == 60
+
+
+@pytest.mark.parametrize("place", ["psycopg", "pymysql"], indirect=True)
+def test_an_order_that_is_locked_keeps_no_other_caller_waiting(place: Place, open_kit: OpenKit, tenant: str) -> None:
+    kit = open_kit(settings=Settings(group_commit=True, lock_timeout=0.3)).for_tenant(tenant)
+    order = kit.orders.place(lines=TEA)
+    with place.kit() as other, other.for_tenant(tenant).transaction() as tx:
+        tx.orders.hold(order.id, "elsewhere")
+        results = race(8, lambda client: outcome(lambda: confirm_or_place(kit, order, client)))
+    assert [isinstance(result, StorageBusy) for result in results] == [client == 0 for client in range(8)]
+
+
+def confirm_or_place(kit: OrderKit, order: Order, client: int) -> Order:
+    return kit.orders.place(lines=TEA) if client else kit.orders.confirm(order.id, expected_version=1)
+
+
+@pytest.mark.parametrize("place", ["psycopg-async"], indirect=True)
+def test_a_loop_that_was_closed_in_the_middle_leaves_the_next_one_alone(place: Place, tenant: str) -> None:
+    with place.kit() as owner:
+        owner.create_schema()
+    kit = place.async_kit(settings=GROUPED).for_tenant(tenant)
+
+    async def take(key: str) -> str:
+        return (await kit.orders.place(lines=TEA, idempotency_key=key)).id
+
+    loop = asyncio.new_event_loop()
+    pending = [loop.create_task(take(f"pending-{n}")) for n in range(5)]
+    loop.run_until_complete(asyncio.sleep(0.005))
+    for task in pending:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is what is wanted here
+    loop.close()
+
+    async def later() -> str:
+        async with asyncio.timeout(20):
+            return await take("later")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert asyncio.run(later())
+        del pending
+        gc.collect()
+
+
+@pytest.mark.parametrize("place", ["sqlite", "psycopg"], indirect=True)
+def test_a_storage_is_of_no_use_after_its_block(kit: OrderKit, tenant: str) -> None:
+    with kit._backend.connect() as storage:
+        storage.read(tenant, "order_1")
+    for late in (lambda: storage.read(tenant, "order_1"), lambda: storage.commit(placing(order_row(tenant)))):
+        with pytest.raises(TransactionEnded):
+            late()

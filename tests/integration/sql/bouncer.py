@@ -30,6 +30,7 @@ listen_addr = 127.0.0.1
 listen_port = {listen}
 unix_socket_dir =
 auth_type = any
+admin_users = client
 pool_mode = {mode}
 default_pool_size = {servers}
 max_client_conn = 100
@@ -80,6 +81,12 @@ class Bouncer:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def servers(self) -> int:
+        """Return how many connections of PostgreSQL it holds."""
+        console = self.url.set(drivername="postgresql", database="pgbouncer")
+        with psycopg.connect(text_of(console), autocommit=True) as session:
+            return len(session.execute("SHOW SERVERS").fetchall())
 
     def _answers(self) -> bool:
         with contextlib.suppress(psycopg.OperationalError):

@@ -16,8 +16,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from orderkit.errors import ConfigurationError
-from orderkit.storage.sql import AsyncSqlBackend, SqlBackend, open_async_backend, open_backend
 from orderkit.storage.options import SqlOptions
+from orderkit.storage.sql import AsyncSqlBackend, SqlBackend, open_async_backend, open_backend
 
 SECRET = "a-secret"
 

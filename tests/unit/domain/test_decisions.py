@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderkit.domain.commands import ConfirmOrder, HoldOrder, PlaceOrder, kind_of
+from orderkit.domain.commands import ConfirmOrder, HoldOrder, PlaceDraft, PlaceOrder, kind_of
 from orderkit.domain.decisions import RULES, allowed, decide, preview
 from orderkit.domain.evolution import replay
 from orderkit.domain.order import Order
@@ -16,7 +16,7 @@ from orderkit.errors import InvalidInput, OrderKitError, Refused
 from orderkit.testing.clock import ManualClock, SequentialIds
 from orderkit.testing.model import Expectation, canonical, check_figures
 from orderkit.testing.strategies import commands, orders, place_orders
-from tests.unit.domain.stories import BRIEF, line, placed
+from tests.unit.domain.stories import BRIEF, drafted, line, placed
 
 
 @BRIEF
@@ -101,3 +101,23 @@ def test_time_does_not_run_backwards_for_an_order() -> None:
 def test_a_command_on_an_order_needs_one() -> None:
     with pytest.raises(ValueError, match="acts on an order that exists"):
         decide(None, ConfirmOrder(), now=ManualClock().now(), ids=SequentialIds())
+
+
+def test_an_order_that_is_placed_asks_for_a_number_and_a_refused_one_takes_none() -> None:
+    now, ids = ManualClock().now(), SequentialIds()
+    asked: list[str] = []
+
+    def number() -> str:
+        asked.append(f"A{len(asked) + 1}")
+        return asked[-1]
+
+    (event,) = decide(None, PlaceOrder(lines=(line(),)), now=now, ids=ids, number=number)
+    assert replay((event,)).number == "A1"
+    (event,) = decide(None, PlaceOrder(lines=(line(),), number="own"), now=now, ids=ids, number=number)
+    assert replay((event,)).number == "own"
+    twice, empty = PlaceOrder(lines=(line(id="same"), line(id="same"))), drafted().order
+    with pytest.raises(InvalidInput):
+        decide(None, twice, now=now, ids=ids, number=number)
+    with pytest.raises(Refused):
+        decide(empty, PlaceDraft(), now=now, ids=ids, number=number)
+    assert asked == ["A1"]

@@ -69,7 +69,7 @@ def test_what_does_the_work_is_awaited(one: type, other: type) -> None:
     for name in public(one) - immediate:
         method = getattr(other, name, None) or getattr(other, DUNDERS[name])
         unwrapped = inspect.unwrap(method)
-        iterated = str(inspect.signature(unwrapped).return_annotation).startswith("AsyncIterator[")
+        iterated = str(inspect.signature(unwrapped).return_annotation).startswith("AsyncGenerator[")
         assert inspect.iscoroutinefunction(unwrapped) or inspect.isasyncgenfunction(unwrapped) or iterated, name
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -68,35 +68,36 @@ def test_what_fails_as_a_whole_is_told_to_all() -> None:
         assert {type(future.exception(20)) for future in others} == {StorageUnavailable}
 
 
-def test_whoever_gives_up_waiting_is_not_written() -> None:
+def test_whoever_is_interrupted_while_waiting_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate()
     group = ThreadGroup(gate.settle)
-    given_up: list[BaseException] = []
 
-    class Impatient(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
+    class Interrupted(Future[Settled]):
+        def result(self, timeout: float | None = None) -> Settled:
             raise KeyboardInterrupt
-
-    member = groups._Member
-
-    def give_up() -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(groups, "_Member", lambda given: member(given, woken=Impatient()))
-            try:
-                group.commit(changes())
-            except KeyboardInterrupt as error:
-                given_up.append(error)
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(group.commit, changes())
         assert gate.entered.wait(20)
         other = pool.submit(group.commit, changes())
         await_members(group, 1)
-        give_up()
+        monkeypatch.setattr(groups, "Future", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            group.commit(changes())
+        monkeypatch.undo()
         gate.open.set()
         assert first.result(20) == other.result(20) == WRITTEN
-    assert len(given_up) == 1
     assert gate.groups == [1, 1]
+
+
+def test_a_group_that_was_closed_is_used_again() -> None:
+    gate = Gate()
+    gate.open.set()
+    group = ThreadGroup(gate.settle)
+    for _ in range(3):
+        assert group.commit(changes()) == WRITTEN
+        group.close()
+        group.close()
 
 
 @pytest.mark.parametrize("members", [1, 64, 65, 200])

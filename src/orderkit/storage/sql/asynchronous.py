@@ -28,7 +28,7 @@ class AsyncSqlBackend:
     """Open storages over an engine from a running event loop.
 
     Args:
-        engine: An asynchronous engine for PostgreSQL, or a synchronous one, of which every block runs in a
+        engine: An asynchronous engine for a server, or a synchronous one, of which every block runs in a
             thread: for SQLite, that is the faster way by far.
         schema: The schema of the tables, PostgreSQL only.
         busy_timeout: Seconds a writer waits for other writers of a SQLite file.

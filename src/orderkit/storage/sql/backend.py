@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -29,7 +29,7 @@ class SqlBackend:
     """Open storages over an engine. Safe to share between threads, and usable in a child after a fork.
 
     Args:
-        engine: A synchronous SQLAlchemy engine for SQLite or PostgreSQL.
+        engine: A synchronous SQLAlchemy engine for SQLite, PostgreSQL, MariaDB or MySQL.
         schema: The schema of the tables, PostgreSQL only.
         busy_timeout: Seconds a writer waits for other writers of a SQLite file.
         owned: Whether `close` disposes of the engine.
@@ -156,12 +156,18 @@ class SqlBackend:
         """Return a connection as it was, or have it replaced if it cannot be trusted any more."""
         if storage.is_foreign:
             keep_for_good(connection)
-        elif storage.damaged:
+        elif storage.damaged or not self._given_back(connection):
             connection.invalidate()
         else:
+            connection.close()
+
+    def _given_back(self, connection: PoolProxiedConnection) -> bool:
+        """Set a connection of the application's own engine up as it was; tell whether that was possible."""
+        with suppress(Exception):  # it is replaced by another
             if not self._owned:
                 self._dialect.give_back(self._engine.dialect, connection)
-            connection.close()
+            return True
+        return False
 
     def _unreached(self, error: BaseException) -> OrderKitError:
         if isinstance(error, PoolTimeout):

@@ -23,7 +23,8 @@ _MOST = 512
 def write_each(dialect: Dialect, executor: Executor, changes: Sequence[ChangeSet]) -> list[Outcome]:
     """Write those change sets whose guards hold and whose keys are free, inside a transaction.
 
-    The guards of all are checked first, then the keys of those that are left are claimed, then what is left of
+    The guards of all are checked first, and an order that somebody else has locked counts as one that has moved on:
+    waiting for it would keep all others waiting. Then the keys of those that are left are claimed, then what is left of
     those is written as if it were one change set.
     """
     outcomes = side_by_side(changes)
@@ -32,7 +33,7 @@ def write_each(dialect: Dialect, executor: Executor, changes: Sequence[ChangeSet
         return [position for position, outcome in enumerate(outcomes) if outcome.committed]
 
     guards = sorted(guard for position in left() for guard in changes[position].guards)
-    held = dialect.lock_guards(executor, guards) if guards else set()
+    held = dialect.lock_guards(executor, guards, wait=False) if guards else set()
     for position in left():
         if not held.issuperset(changes[position].guards):
             outcomes[position] = STALE

@@ -124,8 +124,14 @@ class Dialect(Protocol):
         """Write a change set, or find out why it cannot be; the caller makes it atomic if need be."""
         ...
 
-    def lock_guards(self, executor: Executor, guards: Sequence[Guard]) -> set[Guard]:
-        """Return those of several guards that hold, their orders locked until the transaction ends."""
+    def lock_guards(self, executor: Executor, guards: Sequence[Guard], *, wait: bool) -> set[Guard]:
+        """Return those of several guards that hold, their orders locked until the transaction ends.
+
+        Args:
+            executor: Runs statements inside the transaction.
+            guards: What to look at.
+            wait: Whether to wait for an order that somebody else has locked; it is passed over otherwise.
+        """
         ...
 
     def claim_keys(self, executor: Executor, claims: Sequence[KeyClaim]) -> set[KeyReference]:

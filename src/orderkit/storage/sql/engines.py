@@ -17,6 +17,7 @@ from orderkit.storage.sql import sessions
 from orderkit.storage.sql.asynchronous import AsyncSqlBackend
 from orderkit.storage.sql.backend import SqlBackend
 from orderkit.storage.sql.databases import dialect_for
+from orderkit.storage.sql.execution import MULTI_STATEMENTS
 from orderkit.storage.sql.groups import GroupedBackend, grouped
 
 if TYPE_CHECKING:
@@ -152,6 +153,8 @@ def _mariadb_engine(create: Callable[..., EngineT], url: URL, options: Connectin
     """Make an engine for MariaDB or MySQL; see `_server_engine`."""
     dialect_for(url.get_backend_name(), url.get_driver_name(), None)
     connect: dict[str, object] = {"charset": "utf8mb4", "connect_timeout": options.connect_timeout}
+    if url.get_driver_name() == "pymysql":
+        connect["client_flag"] = MULTI_STATEMENTS | _FOUND_ROWS
     engine = _server_engine(create, url, options, connect)
     event.listen(
         getattr(engine, "sync_engine", engine), "connect", functools.partial(_set_up_mariadb, _in_seconds(options))
@@ -189,6 +192,9 @@ def _missing(url: URL, error: ImportError) -> str:
         extra = "async" if asynchronous else "postgresql"
     return f"{url.drivername!r} needs a library that is not installed: pip install 'orderkit[{extra}]'."
 
+
+_FOUND_ROWS = 1 << 1
+"""The flag that SQLAlchemy sets, and relies on: an update counts the rows it met, changed or not."""
 
 _STRICT = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 """The modes in which MariaDB and MySQL refuse what a column cannot hold, whatever the server's default is."""

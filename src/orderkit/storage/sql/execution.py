@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from sqlalchemy.pool import PoolProxiedConnection
@@ -55,6 +55,18 @@ class PlanningExecutor(Executor, Protocol):
         ...
 
 
+@runtime_checkable
+class ScriptExecutor(Executor, Protocol):
+    """An executor that can also send several statements in one message."""
+
+    def execute_script(self, statements: Sequence[str], parameters: Sequence[Parameter]) -> Iterator[None]:
+        """Run statements that return nothing, up to the first that fails; yield once for each.
+
+        It is over when it is exhausted: before that, nothing else can be run.
+        """
+        ...
+
+
 class DriverCursor(Protocol):
     """The part of a DB-API 2.0 cursor that is used (PEP 249)."""
 
@@ -97,6 +109,22 @@ class DriverExecutor:
 def _in_bytes(statement: str) -> bytes:
     """Return a statement as psycopg looks it up among those it has prepared: one object, hashed once."""
     return statement.encode()
+
+
+class PymysqlExecutor(DriverExecutor):
+    """Run statements on a cursor of PyMySQL whose connection takes several in one message."""
+
+    # A cursor of a driver that may not be installed: its type cannot be named here.
+    def __init__(self, cursor: Any) -> None:
+        super().__init__(cursor)
+        self._raw = cursor
+
+    def execute_script(self, statements: Sequence[str], parameters: Sequence[Parameter]) -> Iterator[None]:
+        """Run statements that return nothing, up to the first that fails; yield once for each."""
+        self._raw.execute("; ".join(statements), parameters)
+        yield
+        while self._raw.nextset():
+            yield
 
 
 class PsycopgExecutor:
@@ -204,6 +232,9 @@ class AsyncpgExecutor(DriverExecutor):
         return cast("Rows", await statement.fetch(*parameters))
 
 
+MULTI_STATEMENTS = 1 << 16
+"""The flag of a connection to MariaDB or MySQL that takes several statements in one message."""
+
 _INFO = "orderkit.executor"
 
 
@@ -227,6 +258,8 @@ def _new_executor(connection: PoolProxiedConnection, driver: str) -> Executor:
     """
     if driver == "asyncpg":
         return AsyncpgExecutor(connection.dbapi_connection, connection.driver_connection)
+    if driver == "pymysql" and getattr(connection.driver_connection, "client_flag", 0) & MULTI_STATEMENTS:
+        return PymysqlExecutor(connection.cursor())
     if driver != "psycopg":
         return DriverExecutor(cast("DriverCursor", connection.cursor()))
     from psycopg import AsyncConnection, AsyncRawCursor, RawCursor

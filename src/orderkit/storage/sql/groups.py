@@ -10,20 +10,20 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-import attrs
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from orderkit.errors import CommitUnknown, Conflict, StorageBusy, StorageFailed
+from orderkit.errors import StorageBusy, TransactionEnded
 from orderkit.orders.forwarding import ForwardingStorage
 from orderkit.orders.ports import OrderStorage
 from orderkit.storage.sql.backend import SqlBackend
 from orderkit.storage.sql.failures import Phase
 from orderkit.storage.sql.forking import renew_after_fork
 from orderkit.storage.sql.storage import PhasedStorage
-from orderkit.unit_of_work.batches import WRITTEN
+from orderkit.unit_of_work.batches import STALE, WRITTEN, write_apart
 from orderkit.unit_of_work.changes import ChangeSet
 from orderkit.unit_of_work.storage import Outcome, PoolFigures
 
@@ -44,12 +44,17 @@ class Group(Protocol):
         """Write a change set together with others, and wait until it is durable."""
         ...
 
+    def close(self) -> None:
+        """Release what it holds; it can be used again."""
+        ...
+
 
 class GroupedStorage(ForwardingStorage):
     """A storage that takes a connection only to read, and none while it waits for its commit.
 
     Attributes:
         phase: What is being done; while it is `COMMITTING` the outcome is unknown.
+        ended: The block is over.
     """
 
     def __init__(self, backend: SqlBackend, group: Group) -> None:
@@ -58,10 +63,13 @@ class GroupedStorage(ForwardingStorage):
         self._block = ExitStack()
         self._opened: OrderStorage | None = None
         self.phase = Phase.READING
+        self.ended = False
 
     @property
     def storage(self) -> OrderStorage:
         """A storage over a connection, taken from the pool when it is first needed."""
+        if self.ended:
+            raise TransactionEnded
         if self._opened is None:
             self._opened = self._block.enter_context(self._backend.connect())
         return self._opened
@@ -75,6 +83,8 @@ class GroupedStorage(ForwardingStorage):
         """Write a change set together with others, and wait until it is durable."""
         if not changes:
             return WRITTEN
+        if self.ended:
+            raise TransactionEnded
         self.release()
         self.phase = Phase.COMMITTING
         try:
@@ -111,6 +121,7 @@ class GroupedBackend:
         try:
             yield grouped
         finally:
+            grouped.ended = True
             grouped.release()
 
     def create_schema(self) -> None:
@@ -119,6 +130,7 @@ class GroupedBackend:
 
     def close(self) -> None:
         """Release every connection. Closing twice is harmless."""
+        self._group.close()
         self._backend.close()
 
     def pool(self) -> PoolFigures | None:
@@ -126,16 +138,16 @@ class GroupedBackend:
         return self._backend.pool()
 
     def _settle(self, changes: Sequence[ChangeSet]) -> Sequence[Settled]:
-        """Write a group by one commit or, if that fails as a whole, one by one."""
-        if len(changes) > 1:
-            try:
-                with self._backend.connect() as storage:
-                    return storage.commit_each(changes)
-            except (Conflict, StorageBusy, StorageFailed):
-                pass
-        return [self._settled(part) for part in changes]
+        """Write a group by one commit, or by as few as leave out what cannot be written."""
+        return write_apart(self._together, self._alone, changes)
 
-    def _settled(self, changes: ChangeSet) -> Settled:
+    def _together(self, changes: Sequence[ChangeSet]) -> list[Settled]:
+        """Write several; one that was passed over for a lock or for another of the group is to be tried again."""
+        with self._backend.connect() as storage:
+            outcomes = storage.commit_each(changes)
+        return [StorageBusy(_PASSED_OVER) if outcome == STALE else outcome for outcome in outcomes]
+
+    def _alone(self, changes: ChangeSet) -> Settled:
         try:
             with self._backend.connect() as storage:
                 return storage.commit(changes)
@@ -143,26 +155,16 @@ class GroupedBackend:
             return error
 
 
+_PASSED_OVER = "The order was being changed by somebody else; nothing was written. Repeat it."
+
+
 def grouped(backend: SqlBackend, wanted: bool, *, asynchronous: bool = False) -> SqlBackend | GroupedBackend:
     """Return a backend that writes commits in groups, if that is wanted and there is more than one connection."""
     return GroupedBackend(backend, asynchronous=asynchronous) if wanted and not backend.alone else backend
 
 
-@attrs.define(eq=False)
-class _Member:
-    """A thread that waits for its commit, or until it is its turn to write a group."""
-
-    changes: ChangeSet
-    leads: bool = False
-    settled: Settled | None = None
-    woken: threading.Event = attrs.Factory(threading.Event)
-
-    def wake(self) -> None:
-        self.woken.set()
-
-
 class ThreadGroup:
-    """Gather the change sets of threads; the first that comes writes, and hands on to the first that waits."""
+    """Gather the change sets of threads; a thread of its own writes them."""
 
     def __init__(self, settle: Settle) -> None:
         self._settle = settle
@@ -172,58 +174,54 @@ class ThreadGroup:
     def renew(self) -> None:
         """Begin anew, in a child after a fork, where those who waited are not."""
         self._lock = threading.Lock()
-        self._waiting: deque[_Member] = deque()
-        self._led = False
+        self._waiting: deque[tuple[ChangeSet, Future[Settled]]] = deque()
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing = False
 
     def commit(self, changes: ChangeSet) -> Outcome:
         """Write a change set together with others, and wait until it is durable."""
-        member = _Member(changes)
+        future: Future[Settled] = Future()
         with self._lock:
-            self._waiting.append(member)
-        self._hand_on(only_if_free=True)
+            self._waiting.append((changes, future))
+            if not self._writing:
+                self._writer = self._writer or ThreadPoolExecutor(1, "orderkit-group")
+                self._writer.submit(self._write)
+                self._writing = True
         try:
-            member.woken.wait()
+            settled = future.result()
         except BaseException:
-            self._leave(member)
+            # Interrupted: what is not being written yet is not written at all, and all else is waited for.
+            if not future.cancel():
+                wait((future,))
             raise
-        if member.leads:
-            self._lead()
-        return _outcome(member.settled)
+        return _outcome(settled)
 
-    def _hand_on(self, *, only_if_free: bool = False) -> None:
-        """Let the first that waits lead the next group, if there is one."""
+    def close(self) -> None:
+        """Let the thread go once it has nothing left to do; it comes again when it is needed."""
         with self._lock:
-            if only_if_free and self._led:
-                return
-            self._led = bool(self._waiting)
-            if self._led:
-                self._waiting[0].leads = True
-                self._waiting[0].wake()
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.shutdown(wait=False)
 
-    def _lead(self) -> None:
-        with self._lock:
-            group = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-        settled: Sequence[Settled] = [CommitUnknown(Phase.COMMITTING.value)] * len(group)
-        try:
-            settled = self._settle([member.changes for member in group])
-        except Exception as error:  # noqa: BLE001 - it is everybody's
-            settled = [error] * len(group)
-        finally:
-            for member, outcome in zip(group, settled, strict=True):
-                member.settled = outcome
-                member.wake()
-            self._hand_on()
+    def _write(self) -> None:
+        while group := self._next_group():
+            try:
+                settled = self._settle([changes for changes, _ in group])
+            except Exception as error:  # noqa: BLE001 - it is everybody's
+                settled = [error] * len(group)
+            for (_, future), outcome in zip(group, settled, strict=True):
+                future.set_result(outcome)
 
-    def _leave(self, member: _Member) -> None:
-        """Give up waiting: nothing is written if the change set is not being written already."""
+    def _next_group(self) -> list[tuple[ChangeSet, Future[Settled]]]:
+        """Return those who wait, some at a time; none if there are none, and then the next one begins anew."""
         with self._lock:
-            waits = member in self._waiting
-            if waits:
-                self._waiting.remove(member)
-        if waits and member.leads:
-            self._hand_on()
-        elif not waits:
-            member.woken.wait()
+            group: list[tuple[ChangeSet, Future[Settled]]] = []
+            while self._waiting and len(group) < MOST:
+                member = self._waiting.popleft()
+                if member[1].set_running_or_notify_cancel():
+                    group.append(member)
+            self._writing = bool(group)
+        return group
 
 
 class GreenletGroup:
@@ -238,8 +236,16 @@ class GreenletGroup:
         """Write a change set together with others, and wait until it is durable."""
         return _outcome(await_only(self._join(changes)))
 
+    def close(self) -> None:
+        """Do nothing: its task ends by itself."""
+
     async def _join(self, changes: ChangeSet) -> Settled:
-        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if self._writer is not None and self._writer.get_loop() is not loop:
+            # A loop that was closed in the middle takes those who waited there with it.
+            self._waiting.clear()
+            self._writer = None
+        future: asyncio.Future[Settled] = loop.create_future()
         self._waiting.append((changes, future))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
@@ -258,7 +264,11 @@ class GreenletGroup:
                     future.set_result(outcome)
 
 
-def _outcome(settled: Settled | None) -> Outcome:
+def _outcome(settled: Settled) -> Outcome:
+    """Return what has become of a change set, or raise it: an error that others are told too as one of its own."""
     if isinstance(settled, Outcome):
         return settled
-    raise settled or CommitUnknown(Phase.COMMITTING.value)
+    own = settled.__class__.__new__(settled.__class__)
+    own.__dict__.update(settled.__dict__)
+    own.args = settled.args
+    raise own from settled

@@ -7,12 +7,13 @@ polling the database itself. Neither replaces SQLite's own lock: a foreign write
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
+import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,10 @@ from orderkit.storage.sql.forking import renew_after_fork, stop_before_fork
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-_HAS_FILE_LOCKS = importlib.util.find_spec("fcntl") is not None
+_HAS_FILE_LOCKS = sys.platform != "win32"
 """A platform without them relies on SQLite's own lock between processes."""
 
-if _HAS_FILE_LOCKS:
+if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, lockf
 
 _LONGEST_STOP = 1.0
@@ -103,11 +104,12 @@ class WriteLock:
             _unlock(self._file, _WRITING)
         self._threads.release()
 
-    def _close(self) -> None:
+    # Bound here: when the interpreter ends, the module's own names may be gone already.
+    def _close(self, close: Callable[[int], None] = os.close) -> None:
         """Close the lock's file; the file itself stays, since removing it would split the lock in two."""
         descriptor, self._file = self._file, None
         if descriptor is not None:
-            os.close(descriptor)
+            close(descriptor)
 
     __del__ = _close
 

@@ -10,11 +10,11 @@ depend on a flag of the connection, nor on RETURNING, which MySQL does not have.
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import attrs
 from sqlalchemy.engine import Dialect as EngineDialect
@@ -23,15 +23,25 @@ from sqlalchemy.pool import PoolProxiedConnection
 from orderkit.errors import ConfigurationError
 from orderkit.orders.tables import ORDERS
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template
-from orderkit.storage.sql.execution import Executor, Rows, executor_of
+from orderkit.storage.sql.execution import Executor, Rows, ScriptExecutor, executor_of
+from orderkit.storage.sql.forms import (
+    MOST_CHARACTERS,
+    Form,
+    deleting,
+    inserting,
+    key_of,
+    matching,
+    portions,
+    present,
+    updating_many,
+    updating_one,
+    upserting,
+    values_of,
+)
 from orderkit.storage.sql.records import READ_KEY, stored_key
 from orderkit.storage.sql.tables import PREFIX
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome, StoredKey
-
-_MOST_ROWS = 500
-_MOST_CHARACTERS = 1 << 20
-"""How much one statement carries at most: a server takes no more than `max_allowed_packet` at once."""
 
 _SPELLINGS = (
     # MariaDB keeps JSON as text, and has no cast to it.
@@ -131,18 +141,18 @@ class Mariadb:
 
     def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
         """Check the guards, claim the key, write the rest; the first that fails ends it."""
-        if changes.guards and len(self.lock_guards(executor, changes.guards)) < len(changes.guards):
+        if changes.guards and len(self.lock_guards(executor, changes.guards, wait=True)) < len(changes.guards):
             return Outcome(committed=False, guards_held=False)
         if changes.claim is not None and not self._insert_keys(executor, [changes.claim]):
             return Outcome(committed=False, guards_held=True, stored=self._stored(executor, changes.claim))
         self.write_rows(executor, changes)
         return Outcome(committed=True, guards_held=True)
 
-    def lock_guards(self, executor: Executor, guards: Sequence[Guard]) -> set[Guard]:
+    def lock_guards(self, executor: Executor, guards: Sequence[Guard], *, wait: bool) -> set[Guard]:
         """Return those of several guards that hold, their orders locked in the order of their ids."""
         found: set[Guard] = set()
         for portion in portions(guards):
-            rows = self._run(executor, ORDERS, _LOCK, [guard[:2] for guard in portion])
+            rows = self._run(executor, self._job(ORDERS, _LOCK, [guard[:2] for guard in portion]))
             found |= {Guard._make(cast("Row", row)) for row in rows}
         return found.intersection(guards)
 
@@ -152,7 +162,7 @@ class Mariadb:
         for portion in portions(claims):
             left = {KeyReference(*claim[:3]): claim for claim in portion}
             while left and not self._insert_keys(executor, [*left.values()]):
-                for row in self._run(executor, KEYS, _TAKEN, [*left]):
+                for row in self._run(executor, self._job(KEYS, _TAKEN, [*left])):
                     del left[KeyReference._make(cast("Row", row))]
             claimed |= left.keys()
         return claimed
@@ -160,7 +170,7 @@ class Mariadb:
     def _insert_keys(self, executor: Executor, claims: Sequence[KeyClaim]) -> bool:
         """Insert all of several claims, or none of them if one of the keys is taken."""
         try:
-            self._run(executor, KEYS, _insert(KEYS), claims)
+            self._run(executor, self._job(KEYS, inserting(KEYS), claims))
         except Exception as error:
             if self.fault(error).kind is FaultKind.DUPLICATE:
                 return False
@@ -175,57 +185,66 @@ class Mariadb:
         return stored_key(self, rows[0]) if rows else None
 
     def write_rows(self, executor: Executor, changes: ChangeSet) -> None:
-        """Write the rows of a change set, as many at a time as a statement carries."""
+        """Write the rows of a change set, in one message to the server where they are few."""
+        jobs = [*self._jobs(executor, changes)]
+        small = sum(len(value) for job in jobs for value in job.values if isinstance(value, str)) <= MOST_CHARACTERS
+        if small and len(jobs) > 1 and isinstance(executor, ScriptExecutor):
+            results = executor.execute_script([job.statement for job in jobs], [v for job in jobs for v in job.values])
+            for job in jobs:
+                with _naming(job.table):
+                    next(results)
+            next(results, None)
+            return
+        for job in jobs:
+            self._run(executor, job)
+
+    def _jobs(self, executor: Executor, changes: ChangeSet) -> Iterator[Job]:
+        """Yield what is to be run for a change set, as many rows at a time as a statement carries."""
         for table, keys in changes.deletes.items():
-            self._run_all(executor, table, _delete(table), keys)
+            yield from self._split(table, deleting(table), keys)
         for table, rows in changes.updates.items():
-            self._update(executor, table, rows)
+            yield from self._updates(table, rows)
         for table, rows in changes.upserts.items():
-            self._upsert(executor, table, rows)
+            yield from self._upserts(executor, table, rows)
         for table, rows in changes.inserts.items():
-            self._run_all(executor, table, _insert(table), rows)
+            yield from self._split(table, inserting(table), rows)
 
-    def _update(self, executor: Executor, table: Table, rows: Sequence[Row]) -> None:
+    def _updates(self, table: Table, rows: Sequence[Row]) -> Iterator[Job]:
         if len(rows) == 1:
-            self._run(executor, table, _update_one(table), [(*_values_of(table)(rows[0]), *_key_of(table)(rows[0]))])
+            yield self._job(table, updating_one(table), [(*values_of(table)(rows[0]), *key_of(table)(rows[0]))])
         else:
-            self._run_all(executor, table, _update_many(table), rows)
+            yield from self._split(table, updating_many(table), rows)
 
-    def _upsert(self, executor: Executor, table: Table, rows: Sequence[Row]) -> None:
+    def _upserts(self, executor: Executor, table: Table, rows: Sequence[Row]) -> Iterator[Job]:
         """Insert rows or replace those with the same primary key, and never those with another value in common.
 
         ON DUPLICATE KEY UPDATE replaces whatever row is in the way, that of another order with this number too.
         """
         if not table.unique:
-            self._run_all(executor, table, _upsert(table), rows)
+            yield from self._split(table, upserting(table), rows)
             return
-        key_of = _key_of(table)
-        keys = [key_of(row) for row in rows]
-        there = {tuple(key) for some in portions(keys) for key in self._run(executor, table, _present(table), some)}
-        for is_there, write in ((True, self._update), (False, self._insert)):
-            chosen = [row for row, key in zip(rows, keys, strict=True) if (key in there) is is_there]
-            if chosen:
-                write(executor, table, chosen)
+        keys = [key_of(table)(row) for row in rows]
+        there = {tuple(key) for job in self._split(table, present(table), keys) for key in self._run(executor, job)}
+        old = [row for row, key in zip(rows, keys, strict=True) if key in there]
+        if old:
+            yield from self._updates(table, old)
+        new = [row for row, key in zip(rows, keys, strict=True) if key not in there]
+        yield from self._split(table, inserting(table), new)
 
-    def _insert(self, executor: Executor, table: Table, rows: Sequence[Row]) -> None:
-        self._run_all(executor, table, _insert(table), rows)
+    def _split(self, table: Table, form: Form, rows: Sequence[Row]) -> Iterator[Job]:
+        return (self._job(table, form, portion) for portion in portions(rows))
 
-    def _run_all(self, executor: Executor, table: Table, form: Form, rows: Sequence[Row]) -> None:
-        for portion in portions(rows):
-            self._run(executor, table, form, portion)
-
-    def _run(self, executor: Executor, table: Table, form: Form, rows: Sequence[Row]) -> Rows:
-        """Run a statement for several rows; what it fails with bears the name of the table."""
+    def _job(self, table: Table, form: Form, rows: Sequence[Row]) -> Job:
         group = self.compile(form.group)
         statement = self.compile(form.head) + form.separator.join([group] * len(rows)) + self.compile(form.tail)
         encode = self.encode
         # Most values are no times: they are spared the call.
         values = [encode(value) if value.__class__ is datetime else value for row in rows for value in row]
-        try:
-            return executor.execute(statement, values)
-        except Exception as error:
-            error.add_note(PREFIX + table.name)
-            raise
+        return Job(table, statement, values)
+
+    def _run(self, executor: Executor, job: Job) -> Rows:
+        with _naming(job.table):
+            return executor.execute(job.statement, job.values)
 
     def next_number(self, executor: Executor, tenant: str) -> int:
         """Take the next number, which nobody else can take before the transaction ends."""
@@ -235,7 +254,8 @@ class Mariadb:
     def forget_expired(self, executor: Executor, now: datetime, limit: int) -> int:
         """Remove expired keys, but those that somebody is about to remove or to renew; return how many."""
         keys = [cast("Row", tuple(row)) for row in executor.execute(self.compile(_EXPIRED), (self.encode(now), limit))]
-        self._run_all(executor, KEYS, _delete(KEYS), keys)
+        for job in self._split(KEYS, deleting(KEYS), keys):
+            self._run(executor, job)
         return len(keys)
 
     def fault(self, error: BaseException) -> Fault:
@@ -243,97 +263,26 @@ class Mariadb:
         return fault_of(error)
 
 
-class Form(NamedTuple):
-    """A statement for any number of rows: what comes before them, each of them, what comes after."""
+class Job(NamedTuple):
+    """A statement, its parameters, and the table it is about."""
 
-    head: str
-    group: str
-    tail: str = ""
-    separator: str = ", "
-
-
-RowT = TypeVar("RowT", bound=Row)
+    table: Table
+    statement: str
+    values: Sequence[Value]
 
 
-def portions(rows: Sequence[RowT]) -> Iterator[Sequence[RowT]]:
-    """Yield rows, as many at a time as one statement carries."""
-    if len(rows) == 1:
-        yield rows
-        return
-    start = characters = 0
-    for position, row in enumerate(rows):
-        length = sum(len(value) for value in row if isinstance(value, str))
-        if position > start and (position - start == _MOST_ROWS or characters + length > _MOST_CHARACTERS):
-            yield rows[start:position]
-            start, characters = position, 0
-        characters += length
-    if start < len(rows):
-        yield rows[start:]
+@contextmanager
+def _naming(table: Table) -> Generator[None]:
+    """Have what a statement fails with bear the name of its table, which the server leaves out."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(PREFIX + table.name)
+        raise
 
 
-@functools.cache
-def _key_of(table: Table) -> Callable[[Row], Row]:
-    """Return the function that takes the primary key of a row."""
-    return _picker([table.columns.index(column) for column in table.key])
-
-
-@functools.cache
-def _values_of(table: Table) -> Callable[[Row], Row]:
-    """Return the function that takes of a row what is not its primary key."""
-    return _picker([position for position, column in enumerate(table.columns) if column not in table.key])
-
-
-def _picker(positions: Sequence[int]) -> Callable[[Row], Row]:
-    return lambda row: tuple([row[position] for position in positions])
-
-
-def _group(columns: Sequence[str]) -> str:
-    return f"({', '.join(['%s'] * len(columns))})"
-
-
-def _matching(table: str, key: Sequence[str], select: str, lock: str) -> Form:
-    return Form(f"{select} FROM {{{table}}} WHERE ({', '.join(key)}) IN (", _group(key), f"){lock}")
-
-
-@functools.cache
-def _present(table: Table) -> Form:
-    return _matching(table.name, table.key, f"SELECT {', '.join(table.key)}", " FOR UPDATE")
-
-
-@functools.cache
-def _delete(table: Table) -> Form:
-    return _matching(table.name, table.key, "DELETE", "")
-
-
-@functools.cache
-def _insert(table: Table) -> Form:
-    return Form(f"INSERT INTO {{{table.name}}} ({', '.join(table.columns)}) VALUES ", _group(table.columns))
-
-
-@functools.cache
-def _upsert(table: Table) -> Form:
-    assigned = [column for column in table.columns if column not in table.key] or table.key[:1]
-    values = ", ".join(f"{column} = VALUES({column})" for column in assigned)
-    return _insert(table)._replace(tail=f" ON DUPLICATE KEY UPDATE {values}")
-
-
-@functools.cache
-def _update_one(table: Table) -> Form:
-    assigned = ", ".join(f"{column} = %s" for column in table.columns if column not in table.key)
-    matching = " AND ".join(f"{column} = %s" for column in table.key)
-    return Form(f"UPDATE {{{table.name}}} SET {assigned} WHERE {matching}", "")
-
-
-@functools.cache
-def _update_many(table: Table) -> Form:
-    row = "SELECT " + ", ".join(f"%s AS {column}" for column in table.columns)
-    assigned = ", ".join(f"t.{column} = v.{column}" for column in table.columns if column not in table.key)
-    matching = " AND ".join(f"t.{column} = v.{column}" for column in table.key)
-    return Form(f"UPDATE {{{table.name}}} AS t JOIN (", row, f") AS v ON {matching} SET {assigned}", " UNION ALL ")
-
-
-_LOCK = _matching("orders", ("tenant", "id"), "SELECT tenant, id, version", " ORDER BY tenant, id FOR UPDATE")
-_TAKEN = _matching(KEYS.name, KEYS.key, f"SELECT {', '.join(KEYS.key)}", " LOCK IN SHARE MODE")
+_LOCK = matching("orders", ("tenant", "id"), "SELECT tenant, id, version", " ORDER BY tenant, id FOR UPDATE")
+_TAKEN = matching(KEYS.name, KEYS.key, f"SELECT {', '.join(KEYS.key)}", " LOCK IN SHARE MODE")
 _EXPIRED = (
     f"SELECT {', '.join(KEYS.key)} FROM {{{KEYS.name}}} WHERE expires_at <= :time ORDER BY expires_at LIMIT :bigint "
     "FOR UPDATE SKIP LOCKED"

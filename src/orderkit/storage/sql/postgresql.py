@@ -173,9 +173,11 @@ class Postgresql:
         rows = executor.execute(self.compile(READ_KEY), changes.claim[:3])
         return Outcome(committed, guards_held, stored_key(self, rows[0]) if rows else None)
 
-    def lock_guards(self, executor: Executor, guards: Sequence[Guard]) -> set[Guard]:
+    def lock_guards(self, executor: Executor, guards: Sequence[Guard], *, wait: bool) -> set[Guard]:
         """Return those of several guards that hold, their orders locked in the order of their ids."""
-        found = executor.execute(self.compile(_LOCK_GUARDS), [_json(_GUARDED, guards)])
+        found = executor.execute(
+            self.compile(_LOCK_GUARDS if wait else f"{_LOCK_GUARDS} SKIP LOCKED"), [_json(_GUARDED, guards)]
+        )
         return {Guard._make(cast("Row", row)) for row in found}
 
     def claim_keys(self, executor: Executor, claims: Sequence[KeyClaim]) -> set[KeyReference]:

@@ -100,13 +100,13 @@ class Sqlite:
 
     def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
         """Check the guards, claim the key, write the rest; the first that fails ends it."""
-        held = len(self.lock_guards(executor, changes.guards)) == len(changes.guards)
+        held = len(self.lock_guards(executor, changes.guards, wait=True)) == len(changes.guards)
         if not held or (changes.claim is not None and not self._claim(executor, changes.claim)):
             return Outcome(committed=False, guards_held=held, stored=self._stored(executor, changes.claim))
         self.write_rows(executor, changes)
         return Outcome(committed=True, guards_held=True)
 
-    def lock_guards(self, executor: Executor, guards: Sequence[Guard]) -> set[Guard]:
+    def lock_guards(self, executor: Executor, guards: Sequence[Guard], *, wait: bool) -> set[Guard]:
         """Return those of several guards that hold; the writer is alone in any case."""
         statement = self.compile(_GUARD)
         return {guard for guard in guards if executor.execute(statement, guard)}
