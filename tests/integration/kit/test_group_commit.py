@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
-import warnings
 
 import pytest
 
@@ -147,33 +145,6 @@ def test_an_order_that_is_locked_keeps_no_other_caller_waiting(place: Place, ope
 
 def confirm_or_place(kit: OrderKit, order: Order, client: int) -> Order:
     return kit.orders.place(lines=TEA) if client else kit.orders.confirm(order.id, expected_version=1)
-
-
-@pytest.mark.parametrize("place", ["psycopg-async"], indirect=True)
-def test_a_loop_that_was_closed_in_the_middle_leaves_the_next_one_alone(place: Place, tenant: str) -> None:
-    with place.kit() as owner:
-        owner.create_schema()
-    kit = place.async_kit(settings=GROUPED).for_tenant(tenant)
-
-    async def take(key: str) -> str:
-        return (await kit.orders.place(lines=TEA, idempotency_key=key)).id
-
-    loop = asyncio.new_event_loop()
-    pending = [loop.create_task(take(f"pending-{n}")) for n in range(5)]
-    loop.run_until_complete(asyncio.sleep(0.005))
-    for task in pending:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is what is wanted here
-    loop.close()
-
-    async def later() -> str:
-        async with asyncio.timeout(20):
-            return await take("later")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert asyncio.run(later())
-        del pending
-        gc.collect()
 
 
 @pytest.mark.parametrize("place", ["sqlite", "psycopg"], indirect=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from orderkit.errors import StorageUnavailable
 from orderkit.storage.sql import groups
-from orderkit.storage.sql.groups import Settled, ThreadGroup
+from orderkit.storage.sql.groups import GreenletGroup, Settled, ThreadGroup
 from orderkit.testing.conformance.base import order_row, placing
 from orderkit.unit_of_work.batches import WRITTEN
 from orderkit.unit_of_work.changes import ChangeSet
+from orderkit.unit_of_work.storage import Outcome
 
 
 class Gate:
@@ -113,3 +116,30 @@ def test_a_group_has_a_bound(members: int) -> None:
         assert [future.result(20) for future in (first, *others)] == [WRITTEN] * (members + 1)
     assert max(gate.groups) <= 64
     assert sum(gate.groups) == members + 1
+
+
+def test_a_loop_that_was_closed_in_the_middle_leaves_the_next_one_alone() -> None:
+    begun = 0
+
+    def settle(changes: Sequence[ChangeSet]) -> list[Settled]:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            await_only(asyncio.sleep(3600))
+        return [WRITTEN] * len(changes)
+
+    group = GreenletGroup(settle)
+    abandoned = asyncio.new_event_loop()
+    tasks = [abandoned.create_task(greenlet_spawn(group.commit, changes())) for _ in range(3)]
+    abandoned.run_until_complete(asyncio.sleep(0.01))
+    assert begun == 1
+
+    async def later() -> Outcome:
+        async with asyncio.timeout(20):
+            return await greenlet_spawn(group.commit, changes())
+
+    assert asyncio.run(later()) == WRITTEN
+    for task in asyncio.all_tasks(abandoned):
+        task.cancel()
+    abandoned.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    abandoned.close()

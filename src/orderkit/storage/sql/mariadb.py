@@ -152,7 +152,9 @@ class Mariadb:
         """Return those of several guards that hold, their orders locked in the order of their ids."""
         found: set[Guard] = set()
         for portion in portions(guards):
-            rows = self._run(executor, self._job(ORDERS, _LOCK, [guard[:2] for guard in portion]))
+            rows = self._run(
+                executor, self._job(ORDERS, _LOCK if wait else _LOCK_FREE, [guard[:2] for guard in portion])
+            )
             found |= {Guard._make(cast("Row", row)) for row in rows}
         return found.intersection(guards)
 
@@ -281,7 +283,10 @@ def _naming(table: Table) -> Generator[None]:
         raise
 
 
-_LOCK = matching("orders", ("tenant", "id"), "SELECT tenant, id, version", " ORDER BY tenant, id FOR UPDATE")
+_LOCK, _LOCK_FREE = (
+    matching("orders", ("tenant", "id"), "SELECT tenant, id, version", f" ORDER BY tenant, id FOR UPDATE{passing}")
+    for passing in ("", " SKIP LOCKED")
+)
 _TAKEN = matching(KEYS.name, KEYS.key, f"SELECT {', '.join(KEYS.key)}", " LOCK IN SHARE MODE")
 _EXPIRED = (
     f"SELECT {', '.join(KEYS.key)} FROM {{{KEYS.name}}} WHERE expires_at <= :time ORDER BY expires_at LIMIT :bigint "
