@@ -39,10 +39,12 @@ BY_ID: dict[str, Callable[[Any, Order], object]] = {
     "preview": lambda orders, order: orders.preview(order.id, ConfirmOrder()),
     "allowed": lambda orders, order: orders.allowed(order.id),
     "explain": lambda orders, order: orders.explain(order.id),
+    "erase_personal_data": lambda orders, order: orders.erase_personal_data(order.id),
+    "execute_many": lambda orders, order: next(iter(orders.execute_many([(order.id, ConfirmOrder())]))).unwrap(),
 }
 """Every method that takes the id of an order."""
 
-WITHOUT_ID = {"create", "place", "draft", "search", "stream"}
+WITHOUT_ID = {"create", "place", "draft", "search", "stream", "place_many", "import_orders"}
 
 
 def test_every_method_is_looked_at() -> None:

@@ -54,7 +54,8 @@ def test_a_transaction_has_its_id_before_it_draws_a_number(
     session: psycopg.Connection, postgresql: str, table: Table
 ) -> None:
     rows = session.execute(
-        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = %s ORDER BY ordinal_position",
+        "SELECT column_name, data_type FROM information_schema.columns "
+        "WHERE table_name = %s AND table_schema = 'public' ORDER BY ordinal_position",
         [PREFIX + table.name],
     ).fetchall()
     assert rows[:2] == [("xid", "xid8"), ("seq", "bigint")]

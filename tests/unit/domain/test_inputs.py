@@ -26,8 +26,8 @@ SPOILERS = {"NUL": ("a\x00b", CONTROL), "surrogate": ("a\ud800b", SURROGATE), "m
 
 # Fields that are no free text tell what they should be instead.
 OTHERWISE = {
-    **dict.fromkeys(("rounding", "tax_level", "slot", "author"), "not_a_choice"),
-    **dict.fromkeys(("expires_at", "placed_at"), "not_a_time"),
+    **dict.fromkeys(("rounding", "tax_level", "slot", "author", "status"), "not_a_choice"),
+    **dict.fromkeys(("expires_at", "placed_at", "closed_at"), "not_a_time"),
     "amount": "invalid_money",
     "country": "invalid_country",
     "currency": "unknown_currency",
