@@ -82,11 +82,12 @@ class DjangoPlace:
 
 @contextmanager
 def django_place(database: URL | Path) -> Generator[DjangoPlace, None, None]:
-    """Return how orders are placed with Django's ORM."""
+    """Return how orders are placed with Django's ORM, whatever else this process does with Django."""
     connections, alias = _django_db().connections, f"bench_{secrets.token_hex(6)}"
     connections.databases.update(connections.configure_settings({"default": {}, alias: django_settings(database)}))
     try:
-        yield DjangoPlace(alias)
+        with import_module("django.test.utils").override_settings(USE_TZ=True):
+            yield DjangoPlace(alias)
     finally:
         connections[alias].close()
         del connections[alias], connections.databases[alias]

@@ -42,7 +42,7 @@ def kit(room: Room) -> Contender:
 
 def kit_in_a_crowd(room: Room, *, group_commit: bool = False) -> Contender:
     """Return the kit in 32 threads."""
-    operation = partial(place, room.kit(pool_size=WORKERS, group_commit=group_commit))
+    operation = partial(place, room.kit(pool_size=4 if group_commit else WORKERS, group_commit=group_commit))
     return Timed(room.supply.keys, in_threads(room.threads(WORKERS), [operation] * WORKERS))
 
 
@@ -61,7 +61,7 @@ def async_kit(room: Room) -> Contender:
 def async_kit_in_groups(room: Room) -> Contender:
     """Return the kit on asyncpg in 32 tasks, whose commits are written in groups."""
     runner = room.stack.enter_context(asyncio.Runner())
-    settings = Settings(pool_size=WORKERS, group_commit=True)
+    settings = Settings(pool_size=4, group_commit=True)
     kit = AsyncOrderKit.from_url(room.postgresql_url("postgresql+asyncpg"), settings=settings)
     room.stack.callback(lambda: runner.run(kit.close()))
 

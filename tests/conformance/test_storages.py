@@ -32,6 +32,7 @@ class TestMemory(StorageConformance):
         return backend.rows
 
 
+@pytest.mark.slow
 class TestAsyncMemory(AsyncStorageConformance):
     @pytest.fixture(scope="module")
     def memory(self) -> MemoryBackend:
@@ -125,6 +126,7 @@ class TestSqlite(OnSqlite, SqlConformance):
     pass
 
 
+@pytest.mark.slow
 class TestAsyncSqlite(OnSqlite, AsyncSqlConformance):
     pass
 
@@ -133,10 +135,12 @@ class TestPsycopg(OnPostgresql, SqlConformance):
     pass
 
 
+@pytest.mark.slow
 class TestAsyncPsycopg(OnPostgresql, AsyncSqlConformance):
     pass
 
 
+@pytest.mark.slow
 class TestAsyncpg(OnPostgresql, AsyncSqlConformance):
     driver: ClassVar = "postgresql+asyncpg"
 
@@ -145,6 +149,7 @@ class TestPymysql(OnMariadb, SqlConformance):
     pass
 
 
+@pytest.mark.slow
 class TestAiomysql(OnMariadb, AsyncSqlConformance):
     driver: ClassVar = "mariadb+aiomysql"
 
@@ -155,18 +160,22 @@ class Grouped:
     options: ClassVar[SqlOptions] = {"group_commit": True}
 
 
+@pytest.mark.slow
 class TestGroupedSqlite(Grouped, TestSqlite):
     pass
 
 
+@pytest.mark.slow
 class TestGroupedAsyncSqlite(Grouped, TestAsyncSqlite):
     pass
 
 
+@pytest.mark.slow
 class TestGroupedPsycopg(Grouped, TestPsycopg):
     pass
 
 
+@pytest.mark.slow
 class TestGroupedAsyncpg(Grouped, TestAsyncpg):
     pass
 

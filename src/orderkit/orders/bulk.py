@@ -99,9 +99,12 @@ class Task:
     error: OrderKitError | None = None
 
     def subjects(self, tenant: str) -> set[object]:
-        """Return the ids and the key that no later task can be decided over before this one is done."""
-        command = None if self.item is None else self.item.command
-        return {self.item and self.item.order_id, getattr(command, "id", None), self.key(tenant)} - {None}
+        """Return the id, number and key that no later task can be decided over before this one is done."""
+        if self.item is None:
+            return set()
+        command, number = self.item.command, getattr(self.item.command, "number", None)
+        named = {self.item.order_id, getattr(command, "id", None), self.key(tenant), number and ("number", number)}
+        return named - {None}
 
     def key(self, tenant: str) -> KeyReference | None:
         """Return the idempotency record the item asks for, if it has a key."""

@@ -269,6 +269,7 @@ def outcome(act: Act, shop: Shop) -> OrderKitError:
     return error
 
 
+@pytest.mark.slow
 @EVERYWHERE
 def test_each_gets_an_error_of_its_own_and_changes_nothing(unharmed: Shop) -> None:
     before = unharmed.kept()

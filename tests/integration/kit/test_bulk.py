@@ -227,6 +227,7 @@ def test_orders_that_cannot_be_read_stop_no_other(place: Place, kit: OrderKit, t
     assert codes(results) == ["done", "newer_schema", "storage_failed", "done"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["psycopg", "asyncpg", "pymysql"], indirect=True)
 def test_an_order_that_is_locked_keeps_no_other_waiting(place: Place, open_kit: OpenKit, tenant: str) -> None:
     kit = open_kit(settings=Settings(lock_timeout=0.2)).for_tenant(tenant)

@@ -133,6 +133,7 @@ def test_who_is_cancelled_leaves_the_others_alone(place: Place, tenant: str) -> 
     assert assert_whole(place, tenant)["orders"] == total == 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["psycopg", "pymysql"], indirect=True)
 def test_an_order_that_is_locked_keeps_no_other_caller_waiting(place: Place, open_kit: OpenKit, tenant: str) -> None:
     kit = open_kit(settings=Settings(group_commit=True, lock_timeout=0.3)).for_tenant(tenant)

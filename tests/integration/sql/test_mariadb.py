@@ -326,6 +326,7 @@ def test_the_loser_of_a_race_sees_the_winner_in_an_old_snapshot_too(
     assert read(backend, order_row(tenant, "late")) is None
 
 
+@pytest.mark.slow
 def test_a_claim_waits_for_the_one_before_it_and_says_so(mariadb: str, tenant: str) -> None:
     backend = open_backend(mariadb, lock_timeout=1)
     order = order_row(tenant)

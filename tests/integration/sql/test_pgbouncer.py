@@ -66,14 +66,17 @@ class Bounced(OnPostgresql):
         yield from OnPostgresql.rows.__wrapped__(self, database)
 
 
+@pytest.mark.slow
 class TestPsycopg(Bounced, SqlConformance):
     pass
 
 
+@pytest.mark.slow
 class TestAsyncPsycopg(Bounced, AsyncSqlConformance):
     pass
 
 
+@pytest.mark.slow
 class TestAsyncpg(Bounced, AsyncSqlConformance):
     driver: ClassVar = "postgresql+asyncpg"
 

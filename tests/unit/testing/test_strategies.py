@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +56,7 @@ def test_a_currency_has_a_minor_unit(currency: str) -> None:
     assert MINOR_UNITS[currency] is not None
 
 
+@pytest.mark.slow
 def test_orders_come_in_every_state() -> None:
     seen: Counter[OrderStatus] = Counter()
 
@@ -68,6 +70,7 @@ def test_orders_come_in_every_state() -> None:
         assert sought(orders(), lambda order: order.status, status).version
 
 
+@pytest.mark.slow
 def test_commands_come_in_every_kind() -> None:
     order = replay(decide(None, find(place_orders(), lambda _: True), now=NOW, ids=SequentialIds()))
     for kind in (rule.kind for rule in RULES.values()):
