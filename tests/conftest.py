@@ -21,7 +21,7 @@ MARIADB_SERVER = os.environ.get("ORDERKIT_TEST_MARIADB_URL", "mariadb://root@127
 POSTGRESQL_SERVER = os.environ.get("ORDERKIT_TEST_POSTGRESQL_URL", "postgresql://root@127.0.0.1:5432/postgres")
 
 
-BESIDE = re.compile(r"async|aiomysql|pymysql|mysqlclient|mariadb|schema|bouncer")
+BESIDE = re.compile(r"(?<!sqlite-)async|aiomysql|pymysql|mysqlclient|mariadb|schema|bouncer")
 """Shells and databases that others of the everyday part stand for: the whole suite runs them as well."""
 
 
@@ -29,10 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to the whole suite what differs from a test of the everyday part by its shell or database alone."""
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if "integration" in item.path.parts and callspec is not None:
-            told = callspec.id.replace("asyncpg", "")
-            if BESIDE.search(told):
-                item.add_marker(pytest.mark.slow)
+        if "integration" in item.path.parts and callspec is not None and BESIDE.search(callspec.id):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

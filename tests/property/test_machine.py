@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import URL, Engine, create_engine
@@ -50,11 +51,13 @@ def test_in_memory() -> None:
     run_state_machine_as_test(OrderMachine, settings=settings(PATIENT, max_examples=60, stateful_step_count=25))
 
 
+@pytest.mark.slow
 def test_on_sqlite(sqlite_database: URL) -> None:
     with machine_on(sqlite_database) as machine:
         run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=15, stateful_step_count=20))
 
 
+@pytest.mark.slow
 def test_on_postgresql(postgresql_database: URL) -> None:
     with machine_on(postgresql_database.set(drivername="postgresql+psycopg")) as machine:
         run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=8, stateful_step_count=20))

@@ -17,6 +17,8 @@ from orderkit.storage.sql.migrations.versions import REVISIONS
 from tests.integration.migrations.databases import TEA, Database
 from tests.integration.migrations.newer import CONTRACTED, EXPANDED, NEWER
 
+pytestmark = pytest.mark.slow
+
 HEAD = REVISIONS[-1].revision
 ROOT = Path(__file__).parents[3]
 
