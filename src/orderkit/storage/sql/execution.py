@@ -67,6 +67,12 @@ class ScriptExecutor(Executor, Protocol):
         ...
 
 
+def execute_once(executor: Executor, sql: str, parameters: Sequence[Parameter]) -> Rows:
+    """Run a statement whose plan depends on the values or on how much there is, planned for this once if it can be."""
+    run = executor.execute_once if isinstance(executor, PlanningExecutor) else executor.execute
+    return run(sql, parameters)
+
+
 class DriverCursor(Protocol):
     """The part of a DB-API 2.0 cursor that is used (PEP 249)."""
 

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Dialect as EngineDialect
 from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
-from orderkit.storage.sql.execution import CopyingExecutor, Executor, Parameter, executor_of
+from orderkit.storage.sql.execution import CopyingExecutor, Executor, Parameter, execute_once, executor_of
 from orderkit.storage.sql.records import EXPIRED, NEXT_NUMBER, READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
@@ -163,7 +163,11 @@ class Postgresql:
         if statement is None:
             statement = self.compile(change_statement(shape))
             self._shapes[shape] = statement
-        row = executor.execute(statement, parameters_of(changes))[0]
+        parameters = parameters_of(changes)
+        if _joins_many(shape):
+            row = execute_once(executor, statement, parameters)[0]
+        else:
+            row = executor.execute(statement, parameters)[0]
         committed, guards_held = bool(row[1]), bool(row[0])
         if committed or not guards_held or changes.claim is None:
             return Outcome(committed, guards_held)
@@ -175,9 +179,8 @@ class Postgresql:
 
     def lock_guards(self, executor: Executor, guards: Sequence[Guard], *, wait: bool) -> set[Guard]:
         """Return those of several guards that hold, their orders locked in the order of their ids."""
-        found = executor.execute(
-            self.compile(_LOCK_GUARDS if wait else f"{_LOCK_GUARDS} SKIP LOCKED"), [_json(_GUARDED, guards)]
-        )
+        statement = self.compile(_LOCK_GUARDS if wait else f"{_LOCK_GUARDS} SKIP LOCKED")
+        found = execute_once(executor, statement, [_json(_GUARDED, guards)])
         return {Guard._make(cast("Row", row)) for row in found}
 
     def claim_keys(self, executor: Executor, claims: Sequence[KeyClaim]) -> set[KeyReference]:
@@ -214,6 +217,12 @@ def _record_of(text: str) -> list[object]:
     """Return the columns of a key's record that the statement found taken."""
     fingerprint, order_id, order_version, expires_at, *order = msgspec.json.decode(text).values()
     return [fingerprint, order_id, order_version, datetime.fromisoformat(expires_at), *order]
+
+
+def _joins_many(shape: Shape) -> bool:
+    """Tell whether many rows are looked up: how depends on the size of the tables, which grow."""
+    guards, _, deletes, updates, _, _ = shape
+    return guards == MANY or any(count == MANY for _, count in (*deletes, *updates))
 
 
 def change_statement(shape: Shape) -> str:

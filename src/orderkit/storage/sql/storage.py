@@ -14,7 +14,7 @@ from orderkit.orders.tables import EventRow, OrderRow, PersonalRow
 from orderkit.storage.sql import batches, records, searching
 from orderkit.storage.sql.brackets import Bracket, Savepoint
 from orderkit.storage.sql.dialect import Dialect, Fault, FaultKind
-from orderkit.storage.sql.execution import Executor, PlanningExecutor, Rows
+from orderkit.storage.sql.execution import Executor, Rows, execute_once
 from orderkit.storage.sql.failures import Phase, failure
 from orderkit.unit_of_work.changes import ChangeSet, KeyReference, Value
 from orderkit.unit_of_work.storage import Outcome, Reading, Readings, StoredKey
@@ -106,8 +106,8 @@ class SqlStorage:
     def read_many(self, tenant: str, order_ids: Sequence[str], keys: Sequence[KeyReference] = ()) -> Readings:
         """Read several orders of a tenant, and the records of several keys, expired or not."""
         return Readings(
-            batches.find_orders(self._fetch, tenant, order_ids),
-            batches.find_keys(self._dialect, self._fetch, tenant, keys),
+            batches.find_orders(self._look_up, tenant, order_ids),
+            batches.find_keys(self._dialect, self._look_up, tenant, keys),
         )
 
     def commit_each(self, changes: Sequence[ChangeSet]) -> list[Outcome]:
@@ -193,10 +193,15 @@ class SqlStorage:
 
     def _fetch(self, template: str, parameters: Iterable[Value], *, once: bool = False) -> Rows:
         """Run a statement that no savepoint surrounds; `once` if its plan depends on the values."""
-        encode, executor = self._dialect.encode, self._executor
-        run = executor.execute_once if once and isinstance(executor, PlanningExecutor) else executor.execute
+        statement, values = self._dialect.compile(template), [self._dialect.encode(value) for value in parameters]
         with self._doing(Phase.READING):
-            return run(self._dialect.compile(template), [encode(value) for value in parameters])
+            if once:
+                return execute_once(self._executor, statement, values)
+            return self._executor.execute(statement, values)
+
+    def _look_up(self, template: str, parameters: Iterable[Value]) -> Rows:
+        """Read many rows: a plan made while the tables were small would read them all."""
+        return self._fetch(template, parameters, once=True)
 
     def _change(self, template: str, parameters: Iterable[Value]) -> Rows:
         """Run one writing statement as a commit of its own."""
