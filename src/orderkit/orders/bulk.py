@@ -103,8 +103,8 @@ class Task:
         if self.item is None:
             return set()
         command, number = self.item.command, getattr(self.item.command, "number", None)
-        named = {self.item.order_id, getattr(command, "id", None), self.key(tenant), number and ("number", number)}
-        return named - {None}
+        named: set[object] = {self.item.order_id, getattr(command, "id", None), self.key(tenant)}
+        return named - {None} if number is None else {*named, ("number", number)} - {None}
 
     def key(self, tenant: str) -> KeyReference | None:
         """Return the idempotency record the item asks for, if it has a key."""

@@ -56,7 +56,7 @@ class TransactionId(PostgresqlOnly):
 
 
 # What is found in a database is known by its name, so that nobody who compares is warned of an unknown type.
-ischema_names["xid8"] = TransactionId
+cast("dict[str, type[TypeEngine[Any]]]", ischema_names)["xid8"] = TransactionId
 
 
 class SequenceNumber(PostgresqlOnly):
