@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 from sqlalchemy import Engine, create_engine, event, inspect
+from sqlalchemy.pool import NullPool
 
 from orderkit import Line, Money, Order, OrderKit, Settings
 from orderkit.storage.sql.migrations import Migrations
@@ -34,8 +35,8 @@ class Database:
     engines: list[Engine] = attrs.field(factory=list, repr=False)
 
     def engine(self) -> Engine:
-        """Return an engine on which names mean tables of the schema; it is disposed of with the test."""
-        engine = create_engine(self.url)
+        """Return an engine on which names mean tables of the schema, and which keeps no connection open."""
+        engine = create_engine(self.url, poolclass=NullPool)
         if self.schema is not None:
             event.listen(engine, "connect", self._enter_schema)
         self.engines.append(engine)
