@@ -82,11 +82,11 @@ quick: .venv/ready
 tests: .venv/ready
 	@$(STEP) tests $(PYTHON) $(PYTEST) tests
 
-# On the built wheel, not on the source tree.
+# The everyday part, on the built wheel and not on the source tree.
 tests-3.13: .venv-3.13/ready build
 	@if [[ -e .venv-3.13/ready ]]; then \
 		tools/environment .venv-3.13 3.13 --no-deps --force-reinstall build/dist/*.whl >/dev/null && \
-		$(STEP) tests-3.13 .venv-3.13/bin/python $(PYTEST) tests $(HOUSE:%=--ignore=%); \
+		$(STEP) tests-3.13 .venv-3.13/bin/python $(PYTEST) -m "not slow and not torture" tests $(HOUSE:%=--ignore=%); \
 	fi
 
 # --- environments ---------------------------------------------------------------------------

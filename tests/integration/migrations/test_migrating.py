@@ -230,6 +230,7 @@ def test_a_newer_release_tells_what_an_older_one_has_not_got(database: Database)
 # --- databases that cannot be migrated ------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:version is deprecated:DeprecationWarning")
 def test_a_database_there_is_no_storage_for_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         Migrations(create_engine("mssql+pyodbc://", module=__import__("sqlite3")))
@@ -246,6 +247,7 @@ def test_a_database_in_memory_can_be_migrated() -> None:
     engine: Engine = create_engine("sqlite://")
     Migrations(engine, before=lambda _connection, _step: None).upgrade()
     assert Migrations(engine).check() == []
+    engine.dispose()
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
