@@ -18,7 +18,8 @@ OrderKitError
 │   ├── VersionConflict           the order moved on
 │   ├── AlreadyExists             order id or order number taken
 │   ├── IdempotencyMismatch       the key was used with another payload
-│   └── IdempotencyInFlight       the key's first use has not finished
+│   ├── IdempotencyInFlight       the key's first use has not finished
+│   └── LeaseLost                 the operation was taken over by another claim
 └── StorageError                  the place that keeps orders
     ├── StorageUnavailable        not reached; nothing was written
     ├── StorageBusy               locked too long, deadlock or serialization failure; nothing was written
@@ -246,6 +247,26 @@ class IdempotencyInFlight(Conflict):
         super().__init__(
             f"Another request with the idempotency key {key!r} has not finished; this one changed nothing. "
             f"Repeat it unchanged after {retry_after:g} seconds."
+        )
+
+
+class LeaseLost(Conflict):
+    """The operation was taken over by another claim; what this one was about to write was not written.
+
+    Attributes:
+        key: The idempotency key of the operation.
+        fence: The number of the claim that was overtaken.
+    """
+
+    code = "lease_lost"
+
+    def __init__(self, key: str, fence: int) -> None:
+        self.key = key
+        self.fence = fence
+        super().__init__(
+            f"The operation with the idempotency key {key!r} is no longer held by claim {fence}: its lease ran out and "
+            "it was taken over, or it has ended. What this claim was about to write was not written. "
+            "Repeat the request to find out what became of it."
         )
 
 

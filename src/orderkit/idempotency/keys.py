@@ -68,15 +68,21 @@ class KeyedRequest:
     def check(self, stored: StoredKey) -> None:
         """Make sure that a stored record answers this request.
 
-        A record whose fingerprint was made by another version of the rule is taken to answer it: a
-        release never turns keys of yesterday into errors.
-
         Raises:
             IdempotencyMismatch: The key was used with another payload.
         """
-        version, _, _ = stored.fingerprint.partition(":")
-        if version == FINGERPRINT_VERSION and stored.fingerprint != self.fingerprint:
+        if contradicts(stored.fingerprint, self.fingerprint):
             raise IdempotencyMismatch(self.reference.key)
+
+
+def contradicts(stored: str, fingerprint: str) -> bool:
+    """Tell whether a stored fingerprint is that of another request.
+
+    One that was made by another version of the rule is taken to be of the same: a release never turns keys of
+    yesterday into errors.
+    """
+    stored_version, version = (one.partition(":")[0] for one in (stored, fingerprint))
+    return stored_version == version and stored != fingerprint
 
 
 def keyed_request(

@@ -13,6 +13,7 @@ from orderkit.errors import StorageFailed, TransactionEnded
 from orderkit.orders.ports import Found, Search
 from orderkit.orders.tables import EVENTS, PERSONAL, EventRow, PersonalRow
 from orderkit.storage.memory.layer import Layer
+from orderkit.storage.memory.leases import MemoryOperations
 from orderkit.storage.memory.operations import (
     find_key,
     find_many,
@@ -46,6 +47,11 @@ class MemoryStorage:
     def in_transaction(self) -> bool:
         """Whether writes become durable only with the end of a surrounding transaction."""
         return self._in_transaction
+
+    @property
+    def operations(self) -> MemoryOperations:
+        """The leased operations, written with everything else the storage writes."""
+        return MemoryOperations(self._run, self._change)
 
     @contextmanager
     def savepoint(self) -> Generator[None]:
@@ -175,6 +181,13 @@ class MemoryStorage:
             result = operation(layer)
             layer.merge_into(self._view)
         return result
+
+    def _change(self, operation: Callable[[Layer], bool]) -> bool:
+        """Run an operation that writes if it returns true, and must do so again when the transaction ends."""
+        changed = self._run(operation)
+        if changed:
+            self._remember(insist(operation, seen=True))
+        return changed
 
     def _remember(self, step: Callable[[Layer], None]) -> None:
         if self._in_transaction:
