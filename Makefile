@@ -7,7 +7,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 PYTHON := .venv/bin/python
 STEP := tools/step
-EXTRAS := --editable ".[postgresql,mariadb,async,async-mariadb,cli,testing]"
+EXTRAS := --editable ".[postgresql,mariadb,async,async-mariadb,redis,httpx2,cli,testing]"
 PYTEST := -m pytest --quiet -rs --numprocesses auto --maxprocesses 4 --dist loadgroup
 # What a user's machine runs too: all tests but those of the checkout itself.
 HOUSE := tests/house tests/docs tests/packaging
@@ -100,5 +100,5 @@ tests-3.13: .venv-3.13/ready build
 	@touch $@
 
 .venv-3.13/ready: pyproject.toml
-	@$(STEP) environment-3.13 tools/environment .venv-3.13 3.13 ".[postgresql,mariadb,async,async-mariadb,cli,testing]" --group test
+	@$(STEP) environment-3.13 tools/environment .venv-3.13 3.13 ".[postgresql,mariadb,async,async-mariadb,redis,httpx2,cli,testing]" --group test
 	@[[ ! -e .venv-3.13 ]] || touch $@

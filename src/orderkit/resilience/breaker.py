@@ -1,0 +1,369 @@
+"""The circuit breaker: pybreaker as its state machine, behind a gate that holds no lock while the work is done.
+
+pybreaker's own ways in hold a lock over the whole call, let any number of probes through and count a cancellation as a
+failure (danielfm/pybreaker#3). Here it is only told, under a short lock, how each call has ended.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import ClassVar, NamedTuple, TypeVar
+
+import pybreaker
+
+from orderkit.errors import CircuitOpen, ConfigurationError, DeadlineExceeded, Rejected
+from orderkit.resilience import conditions
+from orderkit.resilience.events import CallRejected, CircuitChanged, Listener, tell
+from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
+from orderkit.resilience.sharing import SharedCircuit
+from orderkit.resilience.tripping import ConsecutiveFailures, Trip
+
+T = TypeVar("T")
+
+
+class Verdict(enum.Enum):
+    """What the end of a call says of the other side."""
+
+    SUCCESS = enum.auto()
+    FAILURE = enum.auto()
+    IGNORED = enum.auto()
+
+
+class BreakerMode(enum.StrEnum):
+    """What a breaker does: reject calls while it is open, only say that it would, nothing at all, or reject all."""
+
+    ENFORCED = "enforced"
+    SHADOW = "shadow"
+    DISABLED = "disabled"
+    FORCED_OPEN = "forced_open"
+
+
+class CircuitState(enum.StrEnum):
+    """Whether calls pass."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+def classify(error: Exception) -> Verdict:
+    """Return what an error says of the other side: a failure, unless the call was rejected here or was wrong."""
+    not_begun = isinstance(error, DeadlineExceeded) and not error.sent
+    return Verdict.IGNORED if not_begun or isinstance(error, Rejected | ConfigurationError) else Verdict.FAILURE
+
+
+class Permit(NamedTuple):
+    """What a call holds on its way: it counts only while the breaker is what it was when the call began."""
+
+    generation: int
+    probe: bool = False
+
+
+class _Told(Exception):
+    """Stands for the error of a call, whose traceback and context are left alone."""
+
+
+def _succeed() -> None:
+    """Stand for a call that succeeded."""
+
+
+def _fail() -> None:
+    raise _Told
+
+
+class CircuitBreaker(Layer):
+    """Leave the other side alone for a while when it fails too often, and try carefully whether it is back.
+
+    Safe to share among threads, tasks and policies. Calls pass without a lock while all is well. After `open_for`
+    seconds up to `probes` calls are let through at once, and as many successes close it; a failure opens it again.
+    A cancellation is neither, and is never changed.
+
+    Args:
+        name: What it is called in errors and events.
+        trips: By which rules it opens; after five failures in a row where there are none.
+        open_for: Seconds for which calls are rejected.
+        probes: How many calls try whether the other side is back.
+        classify: Return what an error says of the other side.
+        mode: What it does; see `BreakerMode`.
+        shared: Where several processes tell each other that it is open; none, by default.
+        listeners: Who is told of its changes.
+
+    Attributes:
+        name: What it is called.
+        open_door: What calls pass with while all is well, without a lock; None while they must ask.
+        is_clean: Whether a call that succeeds need not be told.
+        is_timed: Whether it matters how long calls take.
+    """
+
+    rank: ClassVar[Rank] = Rank.BREAKER
+    kind: ClassVar[str] = "circuit_breaker"
+    holds: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        name: str,
+        *trips: Trip,
+        open_for: float = 30.0,
+        probes: int = 1,
+        classify: Callable[[Exception], Verdict] = classify,
+        mode: BreakerMode = BreakerMode.ENFORCED,
+        shared: SharedCircuit | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise InvalidPolicy("A breaker has a name, by which errors and events tell it from others.")
+        self.name = name
+        self._trips: tuple[Trip, ...] = trips or (ConsecutiveFailures(),)
+        self._open_for = checked(open_for, "The seconds a breaker stays open")
+        self._probes = counted(probes, "The probes of a breaker")
+        self._classify = classify
+        self._shared = shared
+        self._listeners = tuple(listeners)
+        self._lock = threading.Lock()
+        self._machine = self._new_machine()
+        self._windows = [(trip.reason, window) for trip in self._trips if (window := trip.window()) is not None]
+        self.is_timed = bool(self._windows)
+        self._generation = 0
+        self._since = 0.0
+        self._probing = 0
+        self.is_clean = not self._windows
+        self._mode = mode
+        self.open_door = self._door()
+
+    def _new_machine(self) -> pybreaker.CircuitBreaker:
+        rows = [trip.count for trip in self._trips if isinstance(trip, ConsecutiveFailures)]
+        return pybreaker.CircuitBreaker(
+            # Where only rates count, no number of failures in a row is too many.
+            fail_max=min(rows, default=2**62),
+            success_threshold=self._probes,
+            state_storage=pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED),
+            throw_new_error_on_trip=False,
+        )
+
+    # --- what is asked and told from outside ----------------------------------------------------
+
+    @property
+    def state(self) -> CircuitState:
+        """Whether calls pass, as the last of them has left it."""
+        return CircuitState(self._machine.current_state)
+
+    @property
+    def mode(self) -> BreakerMode:
+        """What the breaker does."""
+        return self._mode
+
+    def switch(self, mode: BreakerMode) -> None:
+        """Have it do something else from now on: reject everything, watch only, or nothing."""
+        with self._lock:
+            self._mode = mode
+            self.open_door = self._door()
+
+    def force_open(self) -> None:
+        """Reject every call until `reset`."""
+        self.switch(BreakerMode.FORCED_OPEN)
+
+    def reset(self) -> None:
+        """Close it, forget what it remembers, and enforce it again."""
+        with self._lock:
+            before = self.state
+            self._machine.close()
+            self._mode = BreakerMode.ENFORCED
+            change = self._moved(before, "reset", whatever=True)
+        self._announce(change)
+
+    # --- the gate -------------------------------------------------------------------------------
+
+    def acquire(self, listeners: Sequence[Listener] = ()) -> Permit:
+        """Let a call pass, of which `succeeded` or `failed` must be told whatever becomes of it.
+
+        Raises:
+            CircuitOpen: It is not let through.
+        """
+        return self.open_door or self._acquire_carefully(listeners)
+
+    def _acquire_carefully(self, listeners: Sequence[Listener]) -> Permit:
+        now = conditions.present.monotonic()
+        with self._lock:
+            change = self._half_open_if_due(now)
+            if self.state is CircuitState.HALF_OPEN and self._probing < self._probes and not self._is_forced:
+                self._probing += 1
+                permit, wait = Permit(self._generation, probe=True), None
+            elif self.state is CircuitState.CLOSED and not self._is_forced:
+                permit, wait = Permit(self._generation), None
+            else:
+                permit, wait = Permit(-1), self._wait(now)
+        self._announce(change)
+        if wait is None:
+            return permit
+        shadow = self._mode is BreakerMode.SHADOW
+        tell(
+            (*self._listeners, *listeners),
+            CallRejected(policy=self.name, layer=self.kind, retry_after=wait, shadow=shadow),
+        )
+        if shadow:
+            return permit
+        raise CircuitOpen(self.name, wait)
+
+    def succeeded(self, permit: Permit, begun: float = 0.0) -> None:
+        """Take a call that succeeded into account.
+
+        Args:
+            permit: What it was let through with.
+            begun: When it began, by the monotonic clock, if the breaker `is_timed`.
+        """
+        self._release(permit, Verdict.SUCCESS, begun)
+
+    def failed(self, permit: Permit, error: BaseException, begun: float = 0.0, *, is_over: bool = False) -> None:
+        """Take a call that failed into account, as its error is classified.
+
+        Args:
+            permit: What it was let through with.
+            error: What it ended with. A cancellation says nothing of the other side.
+            begun: When it began, by the monotonic clock, if the breaker `is_timed`.
+            is_over: Whether it was cancelled because its own time was over, which is a failure.
+        """
+        if isinstance(error, Exception):
+            verdict = self._classify(error)
+        else:
+            verdict = Verdict.FAILURE if is_over else Verdict.IGNORED
+        self._release(permit, verdict, begun)
+
+    def _release(self, permit: Permit, verdict: Verdict, begun: float) -> None:
+        seconds = conditions.present.monotonic() - begun if self.is_timed else 0.0
+        with self._lock:
+            if permit.generation != self._generation or self._mode is BreakerMode.DISABLED:
+                # It began in an earlier state of the breaker, of which it says nothing any more.
+                return
+            if permit.probe:
+                self._probing -= 1
+            if verdict is Verdict.IGNORED:
+                return
+            before, reason = self.state, self._record(verdict is Verdict.FAILURE, seconds)
+            change = self._moved(before, reason)
+            self.is_clean = not self._windows and self._machine.fail_counter == 0
+        self._announce(change)
+
+    def _record(self, failed: bool, seconds: float) -> str:
+        """Tell pybreaker and the windows how a call has ended; return what a change of state is due to."""
+        was_closed = self.state is CircuitState.CLOSED
+        with suppress(_Told):
+            self._machine.call(_fail if failed else _succeed)
+        if not was_closed:
+            return "a probe failed" if failed else "probes succeeded"
+        # Each is to remember the call, also if an earlier one opens the circuit already.
+        tripped = [reason for reason, window in self._windows if window.record(failed, seconds)]
+        if self.state is CircuitState.CLOSED and tripped:
+            self._machine.open()
+            return tripped[0]
+        return ConsecutiveFailures.reason
+
+    def _half_open_if_due(self, now: float) -> CircuitChanged | None:
+        """Let probes through once the time is over, and other ones if those before have not come back for as long."""
+        if self.state is CircuitState.CLOSED or now - self._since < self._open_for or self._is_forced:
+            return None
+        before = self.state
+        if before is CircuitState.HALF_OPEN and self._probing < self._probes:
+            return None
+        self._machine.half_open()
+        return self._moved(before, "time to try again", whatever=True)
+
+    def _moved(self, before: CircuitState, reason: str, *, whatever: bool = False) -> CircuitChanged | None:
+        """Begin a new generation if the state has changed; what the old one still has under way counts no more."""
+        after = self.state
+        if before is after and not whatever:
+            return None
+        self._generation += 1
+        self._since = conditions.present.monotonic()
+        self._probing = 0
+        for _, window in self._windows:
+            window.clear()
+        self.is_clean = not self._windows
+        self.open_door = self._door()
+        return None if before is after else CircuitChanged(policy=self.name, before=before, after=after, reason=reason)
+
+    def _door(self) -> Permit | None:
+        passes = self.state is CircuitState.CLOSED and not self._is_forced
+        return Permit(self._generation) if passes or self._mode is BreakerMode.DISABLED else None
+
+    @property
+    def _is_forced(self) -> bool:
+        return self._mode is BreakerMode.FORCED_OPEN
+
+    def _wait(self, now: float) -> float:
+        """Return the seconds after which a call may pass."""
+        if self._is_forced:
+            return self._open_for
+        left = self._since + self._open_for - now
+        # While probes are under way, what they show is known soon.
+        return left if self.state is CircuitState.OPEN else min(1.0, self._open_for)
+
+    def _announce(self, change: CircuitChanged | None) -> None:
+        if change is not None:
+            tell(self._listeners, change)
+
+    # --- the layer ------------------------------------------------------------------------------
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it shares nothing with other processes, so that it waits for nobody."""
+        return self._shared is None
+
+    async def around(self, invocation: Invocation[T], inner: Step) -> T:
+        """Let a call pass and watch how it ends."""
+        if self._shared is not None:
+            await self._shared.look(self, invocation)
+        permit = self.open_door or self.acquire(invocation.listeners)
+        begun = conditions.present.monotonic() if self.is_timed else 0.0
+        try:
+            result: T = await inner(invocation)
+        except BaseException as error:
+            self.failed(permit, error, begun, is_over=invocation.is_over)
+            if self._shared is not None:
+                await self._shared.publish(self, invocation)
+            raise
+        if not self.is_clean or permit.probe:
+            self.succeeded(permit, begun)
+        return result
+
+    def opened_by_others(self, seconds: float) -> None:
+        """Open it as another process has, for so many seconds more."""
+        with self._lock:
+            if self.state is not CircuitState.CLOSED:
+                return
+            self._machine.open()
+            change = self._moved(CircuitState.CLOSED, "another process")
+            self._since += min(0.0, seconds - self._open_for)
+        self._announce(change)
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it still rejects calls; 0 while it does not."""
+        if self.state is not CircuitState.OPEN:
+            return 0.0
+        return max(0.0, self._since + self._open_for - conditions.present.monotonic())
+
+    def settings(self) -> Mapping[str, object]:
+        """Return what it was built with."""
+        rules: dict[str, object] = {}
+        for trip in self._trips:
+            rules.update(trip.settings())
+        return {"name": self.name, **rules, "open_for": self._open_for, "probes": self._probes, "mode": str(self._mode)}
+
+    def for_target(self, name: str) -> CircuitBreaker:
+        """Return a breaker with the same settings and nothing remembered, for one target."""
+        return CircuitBreaker(
+            f"{self.name}:{name}",
+            *self._trips,
+            open_for=self._open_for,
+            probes=self._probes,
+            classify=self._classify,
+            mode=self._mode,
+            shared=self._shared,
+            listeners=self._listeners,
+        )
+
+    def __repr__(self) -> str:
+        return f"CircuitBreaker({self.name!r}, {self.state.value}, {self._mode.value})"

@@ -1,0 +1,104 @@
+"""The bulkhead: how many calls may be under way at once, so that one slow dependency does not take all threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from orderkit.errors import BulkheadFull
+from orderkit.resilience.deadlines import time_left
+from orderkit.resilience.events import CallRejected
+from orderkit.resilience.layers import Invocation, Layer, Rank, Step, checked, counted
+from orderkit.resilience.runtimes import Signal
+
+T = TypeVar("T")
+
+
+class Bulkhead(Layer):
+    """Let so many calls pass at once, in threads and tasks taken together; a few more may wait for a place.
+
+    Those who wait are served in their order.
+
+    Args:
+        limit: How many calls may be under way.
+        waiting: How many more may wait for a place.
+        max_wait: Seconds they wait at most; a deadline counts as well.
+    """
+
+    rank: ClassVar[Rank] = Rank.LIMIT
+    kind: ClassVar[str] = "bulkhead"
+    holds: ClassVar[bool] = True
+
+    def __init__(self, limit: int, *, waiting: int = 0, max_wait: float = 1.0) -> None:
+        self._limit = counted(limit, "The limit of a bulkhead")
+        self._places = counted(waiting, "The waiting calls of a bulkhead", least=0)
+        self._max_wait = checked(max_wait, "The longest wait for a bulkhead")
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._queue: deque[Signal] = deque()
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are under way."""
+        return self._under_way
+
+    async def around(self, invocation: Invocation[T], inner: Step) -> T:
+        """Let a call pass when there is a place for it."""
+        await self._enter(invocation)
+        try:
+            result: T = await inner(invocation)
+        finally:
+            self._leave()
+        return result
+
+    async def _enter(self, invocation: Invocation[Any]) -> None:
+        signal = None
+        with self._lock:
+            if self._under_way < self._limit:
+                self._under_way += 1
+                return
+            if len(self._queue) < self._places:
+                signal = invocation.runtime.signal()
+                self._queue.append(signal)
+        if signal is None or not await self._wait(signal):
+            invocation.tell(CallRejected(policy=invocation.policy, layer=self.kind, retry_after=None))
+            raise BulkheadFull(invocation.policy, self._limit)
+
+    async def _wait(self, signal: Signal) -> bool:
+        """Wait for a place; whoever leaves hands it over. Tell whether it came."""
+        left = time_left()
+        try:
+            came = await signal.wait(self._max_wait if left is None else min(self._max_wait, left))
+        except BaseException:
+            self._give_up(signal)
+            raise
+        if came:
+            return True
+        with self._lock:
+            if signal in self._queue:
+                self._queue.remove(signal)
+                return False
+        # It was handed over just now, while nobody waited for it any more.
+        return True
+
+    def _give_up(self, signal: Signal) -> None:
+        """Hand on a place that came too late for a wait that was broken off."""
+        with self._lock:
+            if signal in self._queue:
+                self._queue.remove(signal)
+                return
+        self._leave()
+
+    def _leave(self) -> None:
+        """Hand the place over to who has waited longest, or free it."""
+        with self._lock:
+            if self._queue:
+                self._queue.popleft().set()
+            else:
+                self._under_way -= 1
+
+    def settings(self) -> Mapping[str, object]:
+        """Return what it was built with."""
+        return {"limit": self._limit, "waiting": self._places, "max_wait": self._max_wait}

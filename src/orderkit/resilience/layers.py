@@ -1,0 +1,157 @@
+"""What a policy is made of: layers around a call, each written once for threads and for event loops.
+
+A layer is a coroutine function. In an event loop it is awaited as any other. For a synchronous call it is driven by
+hand: everything it awaits of its runtime is then done at once, in the thread of the caller, so that it never suspends.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from orderkit.errors import ConfigurationError
+from orderkit.resilience.events import Listener, PolicyEvent, tell
+from orderkit.resilience.operations import Operation
+
+if TYPE_CHECKING:
+    from asyncio import Timeout
+
+    from orderkit.resilience.runtimes import Runtime
+
+T = TypeVar("T")
+
+
+class InvalidPolicy(ConfigurationError):
+    """A policy cannot be as it was put together, or cannot be used this way. Nothing was called."""
+
+    code = "invalid_policy"
+
+
+class Rank(enum.IntEnum):
+    """Where a layer stands, from the outside in. Layers of one rank may stand in either order."""
+
+    FALLBACK = 0
+    CACHE = 1
+    DEADLINE = 2
+    RETRY = 3
+    HEDGE = 4
+    BREAKER = 5
+    LIMIT = 6
+    ATTEMPT = 7
+
+
+class Invocation(Generic[T]):
+    """One call on its way through the layers of a policy.
+
+    Attributes:
+        function: What is called in the end.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        runtime: How to wait: in a thread, or in an event loop.
+        policy: The name of the policy.
+        operation: What repeating the call would do.
+        listeners: Who is told what happens.
+        timeout: The bound of the whole call in an event loop, if it has one.
+    """
+
+    __slots__ = ("args", "function", "kwargs", "listeners", "operation", "policy", "runtime", "timeout")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        runtime: Runtime,
+        *,
+        policy: str,
+        operation: Operation,
+        listeners: Sequence[Listener],
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.runtime = runtime
+        self.policy = policy
+        self.operation = operation
+        self.listeners = listeners
+        self.timeout: Timeout | None = None
+
+    def tell(self, event: PolicyEvent) -> None:
+        """Tell the policy's listeners what happened."""
+        if self.listeners:
+            tell(self.listeners, event)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a cancellation that arrives now is that of the call's own deadline."""
+        return self.timeout is not None and self.timeout.expired()
+
+
+# The result of a call is known to its caller alone: what stands between them passes it on.
+Step = Callable[[Invocation[Any]], Awaitable[Any]]
+"""What a layer surrounds: the next layer, or the call itself."""
+
+
+class Layer(ABC):
+    """Surround calls: let them through, hold them back, repeat them or answer in their place.
+
+    Attributes:
+        rank: Where it stands in a policy.
+        kind: What it is called in events and descriptions.
+        holds: Whether a `with` block can be inside it: it calls what it surrounds exactly once.
+    """
+
+    rank: ClassVar[Rank]
+    kind: ClassVar[str]
+    holds: ClassVar[bool] = False
+
+    @abstractmethod
+    async def around(self, invocation: Invocation[T], inner: Step) -> T:
+        """Return the result of what is surrounded, or what stands in its place."""
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, object]:
+        """Return what the layer was built with, for people and for tests."""
+
+    def check(self, operation: Operation, others: Sequence[Layer]) -> None:  # noqa: B027 - most layers mind nobody
+        """Refuse to be in a policy for such calls, or beside such layers.
+
+        Raises:
+            InvalidPolicy: It cannot be.
+        """
+
+    def for_target(self, name: str) -> Layer:
+        """Return the layer for one of several targets that share a policy: itself, if it remembers nothing of them."""
+        return self
+
+
+def checked(value: float, name: str, *, least: float = 0.0, above: bool = True) -> float:
+    """Return a setting that is a number in its bounds.
+
+    Args:
+        value: The number.
+        name: What it is called.
+        least: The lower bound.
+        above: Whether it must be above that bound rather than at it.
+
+    Raises:
+        InvalidPolicy: It is not.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124 - NaN
+    if not is_number or value < least or (above and value == least) or value == float("inf"):
+        bound = "above" if above else "at least"
+        raise InvalidPolicy(f"{name} must be a finite number {bound} {least:g}; nothing was built.")
+    return value
+
+
+def counted(value: int, name: str, *, least: int = 1) -> int:
+    """Return a setting that is a whole number of at least so much.
+
+    Raises:
+        InvalidPolicy: It is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidPolicy(f"{name} must be a whole number of at least {least}; nothing was built.")
+    return value

@@ -1,0 +1,228 @@
+"""Retry, on tenacity, which is entered only after a failure: a call that succeeds never meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import attrs
+
+from orderkit.errors import CircuitOpen
+from orderkit.resilience import conditions
+from orderkit.resilience.backoff import Backoff, asked_by, is_throttled
+from orderkit.resilience.budgets import RetryBudget
+from orderkit.resilience.deadlines import time_left
+from orderkit.resilience.events import RetryGivenUp, RetryScheduled
+from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, counted
+from orderkit.resilience.operations import Operation, nothing_sent
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+T = TypeVar("T")
+
+Errors = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+"""Which errors are meant: a class, several, or a function that tells."""
+
+
+def errors_of(errors: Errors, layer: str) -> Callable[[Exception], bool]:
+    """Return the function that tells which errors are meant.
+
+    Raises:
+        InvalidPolicy: Nothing or everything is meant, or something that is no error.
+    """
+    if not isinstance(errors, type | tuple):
+        if not callable(errors):
+            raise InvalidPolicy(f"Say with `on` which errors {layer} is for: classes, or a function that tells.")
+        return errors
+    kinds = errors if isinstance(errors, tuple) else (errors,)
+    if not kinds:
+        raise InvalidPolicy(f"Say with `on` which errors {layer} is for: there are none in an empty tuple.")
+    for kind in kinds:
+        if not isinstance(kind, type) or not issubclass(kind, Exception):
+            name = getattr(kind, "__name__", repr(kind))
+            raise InvalidPolicy(
+                f"{name} cannot be what {layer} is for: a cancellation or the end of the program is no failure of a "
+                "call, and must not be held up."
+            )
+        if kind is Exception:
+            raise InvalidPolicy(
+                f"{layer} for every `Exception` would also be for mistakes in the program: name the errors that "
+                "another attempt can mend."
+            )
+    return lambda error: isinstance(error, kinds)
+
+
+def names_of(errors: Errors) -> str:
+    """Return which errors are meant, for people."""
+    if isinstance(errors, tuple):
+        return ", ".join(kind.__name__ for kind in errors)
+    return getattr(errors, "__name__", repr(errors))
+
+
+@attrs.frozen
+class Retry(Layer):
+    """Repeat a call that failed, where that is allowed and may help; otherwise its own error is raised.
+
+    An attempt is repeated if its error is one of `on`, and the operation may be repeated: one that is `UNSAFE` only
+    where nothing was sent or the other side did nothing. An open circuit is not waited for, unless the retry is
+    `patient`. A `Retry-After` of the error or of its response is minded, in seconds or as a date.
+
+    Args:
+        on: Which errors are worth another attempt; a class, several, or a function that tells. There is no default.
+        attempts: How many attempts there are in all.
+        backoff: How long to wait between them.
+        budget: What retries of this dependency may take; share one among the policies of a dependency.
+        retry_after: Read from an error the seconds it asks to wait.
+        patient: Wait for an open circuit as long as it says, rather than fail at once.
+
+    Raises:
+        InvalidPolicy: No errors are named, or all are.
+    """
+
+    on: Errors = attrs.field(kw_only=True)
+    attempts: int = attrs.field(default=3, kw_only=True)
+    backoff: Backoff = attrs.field(factory=Backoff, kw_only=True)
+    budget: RetryBudget | None = attrs.field(default=None, kw_only=True)
+    retry_after: Callable[[BaseException], float | None] = attrs.field(default=asked_by, kw_only=True)
+    patient: bool = attrs.field(default=False, kw_only=True)
+    _wanted: Callable[[Exception], bool] = attrs.field(init=False, repr=False, eq=False)
+
+    rank: ClassVar[Rank] = Rank.RETRY
+    kind: ClassVar[str] = "retry"
+
+    def __attrs_post_init__(self) -> None:
+        counted(self.attempts, "The attempts of a retry")
+        object.__setattr__(self, "_wanted", errors_of(self.on, "a retry"))
+
+    async def around(self, invocation: Invocation[T], inner: Step) -> T:
+        """Return the result of the first attempt that succeeds."""
+        try:
+            result: T = await inner(invocation)
+        except Exception as error:  # noqa: BLE001 - what becomes of it is decided below
+            first = error
+        else:
+            self.succeeded()
+            return result
+        return await self.again(invocation, inner, first)
+
+    def succeeded(self) -> None:
+        """Give a token back for a call that needed no retry."""
+        if self.budget is not None:
+            self.budget.give_back(1)
+
+    async def again(self, invocation: Invocation[T], inner: Step, first: Exception) -> T:
+        """Go on after a first attempt that failed.
+
+        Raises:
+            Exception: That of the last attempt.
+        """
+        from tenacity import AsyncRetrying, stop_never
+
+        attempts = _Attempts(self, invocation, inner, first)
+        # Asynchronous also for a thread: what it awaits never suspends there. A new one for each call, since one that
+        # is shared mixes up the results of concurrent calls (jd/tenacity#529).
+        retrying = AsyncRetrying(
+            sleep=invocation.runtime.sleep, stop=stop_never, wait=attempts.wait, retry=attempts.is_wanted, reraise=True
+        )
+        result: T = await retrying(attempts.attempt)
+        if self.budget is not None:
+            self.budget.give_back(attempts.taken)
+        return result
+
+    def settings(self) -> Mapping[str, object]:
+        """Return what it was built with."""
+        return {
+            "attempts": self.attempts,
+            "on": names_of(self.on),
+            "base": self.backoff.base,
+            "cap": self.backoff.cap,
+            "budget": None if self.budget is None else self.budget.capacity,
+            "patient": self.patient,
+        }
+
+    def for_target(self, name: str) -> Retry:
+        """Return a retry whose budget is that of one target."""
+        return self if self.budget is None else attrs.evolve(self, budget=self.budget.renewed())
+
+    def judge(self, error: Exception, attempt: int, operation: Operation) -> float | str:
+        """Return the seconds to wait before the next attempt, or why there is none.
+
+        Args:
+            error: What the attempt failed with.
+            attempt: Which one it was, from 1.
+            operation: What repeating it would do.
+        """
+        if isinstance(error, CircuitOpen):
+            if not self.patient:
+                return "circuit_open"
+        elif not self._wanted(error):
+            return "other_error"
+        throttled = is_throttled(error)
+        if operation is Operation.UNSAFE and not throttled and not nothing_sent(error):
+            return "may_have_been_sent"
+        cap = conditions.present.most_attempts
+        if attempt >= (self.attempts if cap is None else min(self.attempts, cap)):
+            return "attempts"
+        wait = float(self.backoff.wait(attempt, self.retry_after(error), throttled=throttled))
+        left = time_left()
+        return "deadline" if left is not None and wait >= left else wait
+
+
+class _Attempts(Generic[T]):
+    """The attempts of one call, from the first that failed on, as tenacity asks about them."""
+
+    def __init__(self, retry: Retry, invocation: Invocation[T], inner: Step, first: Exception) -> None:
+        self._retry = retry
+        self._invocation = invocation
+        self._inner = inner
+        self._first: Exception | None = first
+        self._wait = 0.0
+        self.taken = 0
+
+    async def attempt(self) -> T:
+        """Make an attempt; the first time, fail as the one has that was made already."""
+        first, self._first = self._first, None
+        if first is not None:
+            raise first
+        result: T = await self._inner(self._invocation)
+        return result
+
+    def is_wanted(self, state: RetryCallState) -> bool:
+        """Tell whether another attempt follows."""
+        error = None if state.outcome is None else state.outcome.exception()
+        if not isinstance(error, Exception):
+            return False
+        verdict = self._retry.judge(error, state.attempt_number, self._invocation.operation)
+        if isinstance(verdict, float) and not self._is_afforded(error):
+            verdict = "budget"
+            error.add_note("Not retried: the retry budget of this dependency is spent.")
+        if isinstance(verdict, str):
+            self._give_up(error, state.attempt_number, verdict)
+            return False
+        self._wait = verdict
+        self._invocation.tell(
+            RetryScheduled(
+                policy=self._invocation.policy,
+                attempt=state.attempt_number,
+                wait=verdict,
+                error=type(error).__name__,
+            )
+        )
+        return True
+
+    def _is_afforded(self, error: Exception) -> bool:
+        if self._retry.budget is None:
+            return True
+        self.taken = self._retry.budget.take(throttled=is_throttled(error))
+        return self.taken > 0
+
+    def _give_up(self, error: Exception, attempt: int, reason: str) -> None:
+        if reason != "other_error":
+            self._invocation.tell(
+                RetryGivenUp(policy=self._invocation.policy, attempt=attempt, reason=reason, error=type(error).__name__)
+            )
+
+    def wait(self, _state: Any) -> float:
+        """Return the seconds until the next attempt."""
+        return self._wait

@@ -1,0 +1,289 @@
+"""How a layer waits: the two ways there are, and the driver of coroutines that never suspend.
+
+asyncio is imported where it is used: a synchronous application never loads it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from orderkit.resilience import conditions
+from orderkit.resilience.layers import InvalidPolicy, Invocation
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+class Signal(Protocol):
+    """Something that is waited for once, and announced from any thread."""
+
+    def set(self) -> None:
+        """Announce it."""
+        ...
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait for it, at most so long; tell whether it was announced."""
+        ...
+
+
+class Runtime(Protocol):
+    """What layers await."""
+
+    async def invoke(self, invocation: Invocation[T]) -> T:
+        """Call the function of an invocation."""
+        ...
+
+    async def finish(self, result: object) -> object:
+        """Return what a function of the application has returned, awaited if this is how it is called."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    async def within(self, seconds: float, work: Awaitable[T], invocation: Invocation[Any] | None = None) -> T:
+        """Await something for at most so many seconds, as far as it can be interrupted.
+
+        Args:
+            seconds: How long.
+            work: What is awaited.
+            invocation: Whose bound this is as a whole, if it is that.
+
+        Raises:
+            Overtime: The time was over.
+        """
+        ...
+
+    def signal(self) -> Signal:
+        """Return a signal that can be awaited here."""
+        ...
+
+    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float) -> T:
+        """Begin an attempt, and another each time so many seconds have passed; return what the first to succeed gives.
+
+        Raises:
+            Exception: All of them failed: what the last one to fail raised.
+        """
+        ...
+
+
+class Overtime(Exception):
+    """The time of `Runtime.within` was over."""
+
+
+class _Stopped(Exception):
+    """Carries a StopIteration of the called function through coroutines, which may not raise one (PEP 479)."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__()
+        self.error = error
+
+
+def drive(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine whose runtime is synchronous to its end, in this thread."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    except _Stopped as stopped:
+        raise stopped.error from None
+    work.close()
+    raise AssertionError("a layer has waited for an event loop that is not there")
+
+
+def refuse_lazy(result: object) -> None:
+    """Refuse what a synchronous call must not return: work that has not begun, and would fail unseen.
+
+    Raises:
+        InvalidPolicy: It is a coroutine or a generator.
+    """
+    if isinstance(result, CoroutineType):
+        result.close()
+    raise InvalidPolicy(
+        "The function returned a coroutine or a generator, whose work begins only after the policy is through with it. "
+        "Give the policy an `async def` function, or one that does its work and returns."
+    )
+
+
+LAZY = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
+"""The types of results whose work has not begun."""
+
+
+class ThreadSignal:
+    """A signal that a thread waits for."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Announce it."""
+        self._event.set()
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait for it, at most so long; tell whether it was announced."""
+        return self._event.wait(seconds)
+
+
+class ThreadRuntime:
+    """Wait in the thread of the caller: nothing that is awaited here ever suspends."""
+
+    async def invoke(self, invocation: Invocation[T]) -> T:
+        """Call the function of an invocation."""
+        try:
+            result: T = invocation.function(*invocation.args, **invocation.kwargs)
+        except StopIteration as stop:
+            raise _Stopped(stop) from None
+        if type(result) in LAZY:
+            refuse_lazy(result)
+        return result
+
+    async def finish(self, result: object) -> object:
+        """Return what a function of the application has returned."""
+        if type(result) in LAZY:
+            refuse_lazy(result)
+        return result
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        (conditions.present.pause or time.sleep)(seconds)
+
+    async def within(self, seconds: float, work: Awaitable[T], invocation: Invocation[Any] | None = None) -> T:
+        """Await something: a thread cannot be interrupted, so that whoever is called minds the time that is left."""
+        return await work
+
+    def signal(self) -> ThreadSignal:
+        """Return a signal that a thread can wait for."""
+        return ThreadSignal()
+
+    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float) -> T:
+        """Run attempts in threads; those that lose are left to end by themselves."""
+        ended: queue.SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = queue.SimpleQueue()
+
+        def run(number: int) -> None:
+            try:
+                ended.put((drive(_awaited(start(number))), None))
+            except BaseException as error:  # noqa: BLE001 - it is raised by the caller
+                ended.put((None, error))
+
+        begun, failed = 0, 0
+        while True:
+            if begun < attempts:
+                begun += 1
+                context = contextvars.copy_context()
+                threading.Thread(target=context.run, args=(run, begun), name="orderkit-hedge", daemon=True).start()
+            with suppress(queue.Empty):
+                result, error = ended.get(timeout=after if begun < attempts else None)
+                if error is None:
+                    return result  # type: ignore[return-value]  # a result where there is no error
+                failed += 1
+                if failed == attempts or not isinstance(error, Exception):
+                    raise error
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
+class LoopSignal:
+    """A signal that a task waits for."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+
+    def set(self) -> None:
+        """Announce it, from whichever thread."""
+        with suppress(RuntimeError):  # its loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._announce)
+
+    def _announce(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait for it, at most so long; tell whether it was announced."""
+        import asyncio
+
+        done, _ = await asyncio.wait([self._future], timeout=seconds)
+        return bool(done)
+
+
+class LoopRuntime:
+    """Wait in a task of asyncio."""
+
+    async def invoke(self, invocation: Invocation[T]) -> T:
+        """Call the function of an invocation and await it."""
+        result: T = await invocation.function(*invocation.args, **invocation.kwargs)
+        return result
+
+    async def finish(self, result: object) -> object:
+        """Return what a function of the application has returned, awaited if need be."""
+        return await result if isinstance(result, Awaitable) else result
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        import asyncio
+
+        pause = conditions.present.pause
+        if pause is not None:
+            pause(seconds)
+            seconds = 0.0
+        await asyncio.sleep(seconds)
+
+    async def within(self, seconds: float, work: Awaitable[T], invocation: Invocation[Any] | None = None) -> T:
+        """Await something, and cancel it when the time is over."""
+        import asyncio
+
+        scope = asyncio.timeout(seconds)
+        if invocation is not None:
+            invocation.timeout = scope
+        try:
+            async with scope:
+                return await work
+        except TimeoutError:
+            if scope.expired():
+                raise Overtime from None
+            raise
+
+    def signal(self) -> LoopSignal:
+        """Return a signal that a task can wait for."""
+        return LoopSignal()
+
+    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float) -> T:
+        """Run attempts as tasks; those that lose are cancelled and waited for."""
+        import asyncio
+
+        running: set[asyncio.Task[T]] = set()
+        begun = 0
+        try:
+            while True:
+                if begun < attempts:
+                    begun += 1
+                    running.add(asyncio.create_task(_awaited(start(begun))))
+                wait = after if begun < attempts else None
+                done, running = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                winner = next((task for task in done if not task.cancelled() and task.exception() is None), None)
+                if winner is not None:
+                    return winner.result()
+                if not running and begun == attempts:
+                    return done.pop().result()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+THREAD = ThreadRuntime()
+LOOP = LoopRuntime()
