@@ -9,8 +9,6 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-import attrs
-
 from orderkit.resilience import blocks, conditions
 from orderkit.resilience.breaker import CircuitBreaker
 from orderkit.resilience.events import Listener
@@ -25,7 +23,6 @@ T = TypeVar("T")
 _REPEATING = (Rank.RETRY, Rank.HEDGE)
 
 
-@attrs.frozen(init=False, eq=False, repr=False)
 class Policy:
     """Call the outside world through layers: bound, repeat, hold back and replace what they surround.
 
@@ -37,12 +34,6 @@ class Policy:
         *layers: What surrounds the call.
         operation: What repeating a call would do; a policy that repeats must be told.
         name: What the policy is called in errors and events; that of its breaker where absent.
-        listeners: Who is told what happens.
-
-    Attributes:
-        layers: What surrounds the call, from the outside in.
-        operation: What repeating a call would do.
-        name: What the policy is called.
         listeners: Who is told what happens.
 
     Raises:
@@ -60,14 +51,6 @@ class Policy:
         3
     """
 
-    layers: tuple[Layer, ...]
-    operation: Operation
-    name: str
-    listeners: tuple[Listener, ...]
-    _step: Step
-    _block: Step | None
-    _plain: _PlainCalls | None
-
     def __init__(
         self,
         *layers: Layer,
@@ -80,16 +63,33 @@ class Policy:
         for layer in layers:
             layer.check(declared, layers)
         breaker = next((layer for layer in layers if isinstance(layer, CircuitBreaker)), None)
-        holds = all(layer.holds for layer in layers)
-        self.__attrs_init__(
-            layers,
-            declared,
-            name or ("policy" if breaker is None else breaker.name),
-            tuple(listeners),
-            _composed(layers, _invoke),
-            _composed(layers, blocks.suspend) if holds else None,
-            _plain_calls(layers),
-        )
+        self._layers = layers
+        self._operation = declared
+        self._name = name or ("policy" if breaker is None else breaker.name)
+        self._listeners = tuple(listeners)
+        self._step = _composed(layers, _invoke)
+        self._block = _composed(layers, blocks.suspend) if all(layer.holds for layer in layers) else None
+        self._plain = _plain_calls(layers, self._listeners)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What surrounds the call, from the outside in."""
+        return self._layers
+
+    @property
+    def operation(self) -> Operation:
+        """What repeating a call would do."""
+        return self._operation
+
+    @property
+    def name(self) -> str:
+        """What the policy is called in errors and events."""
+        return self._name
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who is told what happens."""
+        return self._listeners
 
     # --- calling --------------------------------------------------------------------------------
 
@@ -134,15 +134,15 @@ class Policy:
     def _call(self, function: Callable[..., T], args: Sequence[object], kwargs: Mapping[str, object]) -> T:
         plain = self._plain
         if plain is not None and conditions.present.around is None:
-            return plain.call(self, function, args, kwargs)
+            return plain.call(function, args, kwargs, self._invocation)
         work = self._step(self._invocation(function, args, kwargs, THREAD))
-        return drive(cast("Coroutine[Any, Any, T]", work))
+        return cast("T", drive(cast("Coroutine[Any, Any, object]", work)))
 
     def _invocation(
         self, function: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, object], runtime: Runtime
     ) -> Invocation[Any]:
         return Invocation(
-            function, args, kwargs, runtime, policy=self.name, operation=self.operation, listeners=self.listeners
+            function, args, kwargs, runtime, policy=self._name, operation=self._operation, listeners=self._listeners
         )
 
     # --- blocks ---------------------------------------------------------------------------------
@@ -214,21 +214,26 @@ class _PlainCalls:
     """The way of a synchronous call through a retry and a breaker, or a breaker alone, while nothing fails.
 
     Going through the coroutines of the layers would cost three times as much, and these two have nothing to wait for
-    before a call has failed. It is one function, and touches what the breaker holds ready, since that is what it is for.
+    before a call has failed.
     """
 
-    def __init__(self, breaker: CircuitBreaker, retry: Retry | None, rest: Step) -> None:
+    def __init__(self, breaker: CircuitBreaker, retry: Retry | None, rest: Step, listeners: Sequence[Listener]) -> None:
         self._breaker = breaker
+        self._listeners = listeners
         self._retry = retry
         self._budget = None if retry is None else retry.budget
         self._rest = rest
 
     def call(
-        self, policy: Policy, function: Callable[..., T], args: Sequence[object], kwargs: Mapping[str, object]
+        self,
+        function: Callable[..., T],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        invocation: Callable[..., Invocation[T]],
     ) -> T:
         """Make the first attempt, and go on through the layers if it fails."""
         breaker = self._breaker
-        permit = breaker.open_door or breaker.acquire(policy.listeners)
+        permit = breaker.open_door or breaker.acquire(self._listeners)
         begun = conditions.present.monotonic() if breaker.is_timed else 0.0
         try:
             result = function(*args, **kwargs)
@@ -245,8 +250,7 @@ class _PlainCalls:
             if self._budget is not None:
                 self._budget.give_back(1)
             return result
-        invocation: Invocation[T] = policy._invocation(function, args, kwargs, THREAD)  # noqa: SLF001 - a part of it
-        return drive(self._retry.again(invocation, self._rest, first))
+        return drive(self._retry.again(invocation(function, args, kwargs, THREAD), self._rest, first))
 
 
 async def _invoke(invocation: Invocation[T]) -> T:
@@ -265,12 +269,12 @@ def _composed(layers: Sequence[Layer], innermost: Step) -> Step:
     return step
 
 
-def _plain_calls(layers: Sequence[Layer]) -> _PlainCalls | None:
+def _plain_calls(layers: Sequence[Layer], listeners: Sequence[Listener]) -> _PlainCalls | None:
     match layers:
         case [CircuitBreaker(is_local=True) as breaker]:
-            return _PlainCalls(breaker, None, _invoke)
+            return _PlainCalls(breaker, None, _invoke, listeners)
         case [Retry() as retry, CircuitBreaker(is_local=True) as breaker]:
-            return _PlainCalls(breaker, retry, _composed([breaker], _invoke))
+            return _PlainCalls(breaker, retry, _composed([breaker], _invoke), listeners)
         case _:
             return None
 
