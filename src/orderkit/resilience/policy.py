@@ -134,7 +134,7 @@ class Policy:
     def _call(self, function: Callable[..., T], args: Sequence[object], kwargs: Mapping[str, object]) -> T:
         plain = self._plain
         if plain is not None and conditions.present.around is None:
-            return plain.call(function, args, kwargs, self._invocation)
+            return cast("T", plain.call(function, args, kwargs, self._invocation))
         work = self._step(self._invocation(function, args, kwargs, THREAD))
         return cast("T", drive(cast("Coroutine[Any, Any, object]", work)))
 
