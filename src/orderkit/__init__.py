@@ -51,8 +51,12 @@ if TYPE_CHECKING:
     from orderkit.domain.pricing import TaxLevel, TaxRate
     from orderkit.domain.status import OrderStatus
     from orderkit.errors import OrderKitError
+    from orderkit.idempotency.operations import IdempotentOperation, OnUnknown
+    from orderkit.idempotency.runs import Found, OperationReport, Resumed
     from orderkit.kit.async_front import AsyncOrderKit, AsyncTransaction
+    from orderkit.kit.async_operations import AsyncOperationRun
     from orderkit.kit.front import OrderKit, Transaction
+    from orderkit.kit.operations import OperationRun
     from orderkit.kit.settings import Profile, Settings
     from orderkit.orders.bulk import BulkItem, BulkResult
     from orderkit.orders.customers import CustomerExport, Erasure, OrderExport
@@ -67,8 +71,11 @@ _HOMES = {
     "AddLine": "orderkit.domain.commands",
     "AddNote": "orderkit.domain.commands",
     "Address": "orderkit.domain.parties",
+    "AsyncOperationRun": "orderkit.kit.async_operations",
     "AsyncOrderKit": "orderkit.kit.async_front",
     "AsyncTransaction": "orderkit.kit.async_front",
+    "BulkItem": "orderkit.orders.bulk",
+    "BulkResult": "orderkit.orders.bulk",
     "CancelLines": "orderkit.domain.commands",
     "CancelOrder": "orderkit.domain.commands",
     "ChangeLine": "orderkit.domain.commands",
@@ -86,14 +93,19 @@ _HOMES = {
     "Erasure": "orderkit.orders.customers",
     "ExpireOrder": "orderkit.domain.commands",
     "Explanation": "orderkit.domain.explain",
+    "Found": "orderkit.idempotency.runs",
     "GaplessNumbers": "orderkit.domain.numbers",
     "HoldOrder": "orderkit.domain.commands",
+    "IdempotentOperation": "orderkit.idempotency.operations",
     "ImportOrder": "orderkit.domain.commands",
     "Line": "orderkit.domain.lines",
     "LineQuantity": "orderkit.domain.commands",
     "Money": "orderkit.domain.money",
     "NoteText": "orderkit.domain.parties",
     "NumbersByTenant": "orderkit.domain.numbers",
+    "OnUnknown": "orderkit.idempotency.operations",
+    "OperationReport": "orderkit.idempotency.runs",
+    "OperationRun": "orderkit.kit.operations",
     "Order": "orderkit.domain.order",
     "OrderCharge": "orderkit.domain.lines",
     "OrderExport": "orderkit.orders.customers",
@@ -111,14 +123,13 @@ _HOMES = {
     "Preview": "orderkit.domain.decisions",
     "Profile": "orderkit.kit.settings",
     "RandomNumbers": "orderkit.domain.numbers",
-    "BulkItem": "orderkit.orders.bulk",
-    "BulkResult": "orderkit.orders.bulk",
     "RecordedEvent": "orderkit.orders.reading",
     "ReleaseOrder": "orderkit.domain.commands",
     "RemoveCharge": "orderkit.domain.commands",
     "RemoveDiscount": "orderkit.domain.commands",
     "RemoveLine": "orderkit.domain.commands",
     "ReopenOrder": "orderkit.domain.commands",
+    "Resumed": "orderkit.idempotency.runs",
     "Rounding": "orderkit.domain.money",
     "SetAddress": "orderkit.domain.commands",
     "SetContact": "orderkit.domain.commands",
@@ -139,6 +150,7 @@ __all__ = [
     "AddLine",
     "AddNote",
     "Address",
+    "AsyncOperationRun",
     "AsyncOrderKit",
     "AsyncTransaction",
     "BulkItem",
@@ -160,14 +172,19 @@ __all__ = [
     "Erasure",
     "ExpireOrder",
     "Explanation",
+    "Found",
     "GaplessNumbers",
     "HoldOrder",
+    "IdempotentOperation",
     "ImportOrder",
     "Line",
     "LineQuantity",
     "Money",
     "NoteText",
     "NumbersByTenant",
+    "OnUnknown",
+    "OperationReport",
+    "OperationRun",
     "Order",
     "OrderCharge",
     "OrderExport",
@@ -191,6 +208,7 @@ __all__ = [
     "RemoveDiscount",
     "RemoveLine",
     "ReopenOrder",
+    "Resumed",
     "Rounding",
     "SetAddress",
     "SetContact",

@@ -13,6 +13,7 @@ import attrs
 from orderkit.clock import Clock, IdSource, SystemClock, UuidV7
 from orderkit.domain.numbers import OrderNumbers, RandomNumbers
 from orderkit.errors import InvalidKey
+from orderkit.idempotency.heartbeats import ThreadHeart
 from orderkit.kit.runners import Surroundings
 from orderkit.orders.cursors import Cursors
 from orderkit.orders.scripts import OrderPolicy
@@ -81,6 +82,7 @@ class Assembly:
         schema: The schema of the tables; None for the database's own choice.
         busy_timeout: Seconds a writer of a SQLite file waits for others.
         group_commit: Whether commits that come at the same time share one.
+        heart: Renews the leases of operations that are at work in threads.
     """
 
     surroundings: Surroundings
@@ -90,6 +92,7 @@ class Assembly:
     schema: str | None
     busy_timeout: float
     group_commit: bool
+    heart: ThreadHeart = attrs.Factory(ThreadHeart)
 
     def for_tenant(self, tenant: str) -> Assembly:
         """Return the same, bound to a tenant.

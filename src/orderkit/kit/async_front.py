@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from orderkit.domain.order import Order
     from orderkit.kit.assembly import Assembly, Binding, KitChoices, KitOptions
+    from orderkit.kit.async_operations import AsyncOperations
     from orderkit.kit.front import Transaction
     from orderkit.kit.runners import AsyncRunner, KitUnit
     from orderkit.kit.settings import Settings
@@ -71,6 +73,13 @@ class AsyncOrderKit:
         self._runner = AsyncBackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
         self.orders = AsyncOrders(self._runner, assembly.policy, assembly.cursors)
         self.customers = AsyncCustomers(self._runner, assembly.policy)
+
+    @functools.cached_property
+    def operations(self) -> AsyncOperations:
+        """What calls something foreign and yet is done once."""
+        from orderkit.kit.async_operations import AsyncOperations
+
+        return AsyncOperations(self._runner, self._assembly)
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[KitOptions]) -> Self:

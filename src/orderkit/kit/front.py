@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from orderkit.domain.order import Order
     from orderkit.kit.assembly import Assembly, Binding, KitChoices, KitOptions
+    from orderkit.kit.operations import Operations
     from orderkit.kit.runners import KitUnit, Runner
     from orderkit.kit.settings import Settings
     from orderkit.orders.ports import OrderStorage
@@ -76,6 +78,13 @@ class OrderKit:
         self._runner = BackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
         self.orders = Orders(self._runner, assembly.policy, assembly.cursors)
         self.customers = Customers(self._runner, assembly.policy)
+
+    @functools.cached_property
+    def operations(self) -> Operations:
+        """What calls something foreign and yet is done once."""
+        from orderkit.kit.operations import Operations
+
+        return Operations(self._runner, self._assembly)
 
     @classmethod
     def from_url(cls, url: str, **options: Unpack[KitOptions]) -> Self:

@@ -171,7 +171,7 @@ class ThreadRuntime:
 
         def run(number: int) -> None:
             try:
-                ended.put((drive(_awaited(start(number))), None))
+                ended.put((drive(awaited(start(number))), None))
             except BaseException as error:  # noqa: BLE001 - it is raised by the caller
                 ended.put((None, error))
 
@@ -190,7 +190,8 @@ class ThreadRuntime:
                     raise error
 
 
-async def _awaited(work: Awaitable[T]) -> T:
+async def awaited(work: Awaitable[T]) -> T:
+    """Return what is awaited, as a coroutine whatever it is."""
     return await work
 
 
@@ -271,7 +272,7 @@ class LoopRuntime:
             while True:
                 if begun < attempts:
                     begun += 1
-                    running.add(asyncio.create_task(_awaited(start(begun))))
+                    running.add(asyncio.create_task(awaited(start(begun))))
                 wait = after if begun < attempts else None
                 done, running = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                 winner = next((task for task in done if not task.cancelled() and task.exception() is None), None)

@@ -61,9 +61,11 @@ class Attempts:
         transaction: Whether it needs a real transaction.
     """
 
-    def __init__(self, context: Context, clock: Clock, ids: IdSource, *, deferred: bool = False) -> None:
+    def __init__(
+        self, context: Context, clock: Clock, ids: IdSource, *, deferred: bool = False, transaction: bool = False
+    ) -> None:
         self.number = 1
-        self.transaction = False
+        self.transaction = transaction
         self._context = context
         self._now: datetime = clock.now()
         self._tape = Tape(ids)

@@ -1,0 +1,251 @@
+"""Claims: who holds an operation, and what its key has led to before.
+
+Written once, as coroutines over a runtime: a thread drives them to their end, an event loop awaits them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+import attrs
+
+from orderkit.errors import ConfigurationError, IdempotencyInFlight, IdempotencyMismatch, LeaseLost
+from orderkit.idempotency.heartbeats import Heart
+from orderkit.idempotency.keys import KeyedRequest, keyed_request
+from orderkit.idempotency.leases import (
+    STARTED,
+    Expired,
+    Held,
+    Lapsed,
+    Mismatched,
+    NewOperation,
+    OperationRow,
+    OperationState,
+    Progress,
+    Replayed,
+    judge,
+)
+from orderkit.idempotency.operations import IdempotentOperation, Json, OperationReplayed, OperationTakenOver
+from orderkit.idempotency.outcomes import (
+    Step,
+    Steps,
+    decode_failure,
+    decode_json,
+    decode_steps,
+    encode_json,
+    encode_steps,
+    raised_again,
+)
+from orderkit.idempotency.ports import KeepsOperations, OperationStorage
+from orderkit.resilience.events import tell
+from orderkit.resilience.runtimes import Runtime
+from orderkit.unit_of_work.changes import KeyReference
+from orderkit.unit_of_work.unit import UnitOfWork
+
+T = TypeVar("T")
+
+Unit = UnitOfWork[Any]
+Script = Callable[[Unit], T]
+
+_POLL = 0.05
+"""Seconds between two looks at an operation that somebody else is at work on."""
+
+
+class Scripts(Protocol):
+    """Run transaction scripts for a tenant."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose operations."""
+        ...
+
+    @property
+    def now(self) -> Callable[[], datetime] | None:
+        """What tells the time that leases are judged by, in tests; None for the storage's own clock."""
+        ...
+
+    async def run(self, script: Script[T], *, transaction: bool = False) -> T:
+        """Return what a script returns, once what it wrote is durable.
+
+        Args:
+            script: The script.
+            transaction: Whether it writes more than once: in one transaction then, from the start.
+        """
+        ...
+
+
+def operations_of(unit: Unit) -> OperationStorage:
+    """Return the leased operations of a unit of work's storage.
+
+    Raises:
+        ConfigurationError: The storage keeps none.
+    """
+    if not isinstance(unit.storage, KeepsOperations):
+        raise ConfigurationError("This storage keeps no leased operations; see `OperationConformance`.")
+    return unit.storage.operations
+
+
+@attrs.frozen
+class Surroundings:
+    """What the engine works with.
+
+    Attributes:
+        scripts: Runs transaction scripts.
+        runtime: How to wait.
+        heart: Renews leases while their operations are at work.
+    """
+
+    scripts: Scripts
+    runtime: Runtime
+    heart: Heart
+
+    def now(self) -> datetime | None:
+        """Return the time to judge leases by, or None for the storage's own."""
+        return None if self.scripts.now is None else self.scripts.now()
+
+
+@attrs.define
+class Claim:
+    """An operation that is held: who holds it, and how far it has come.
+
+    Attributes:
+        operation: What is done.
+        reference: Its tenant, name and key.
+        request: What was asked, as JSON text.
+        owner: A random id of this claim.
+        fence: The number under which alone it writes.
+        recovery_point: The last finished step.
+        steps: What the steps gave that are done, and which foreign calls were begun.
+    """
+
+    operation: IdempotentOperation[Any]
+    reference: KeyReference
+    request: str
+    owner: str
+    fence: int = 1
+    recovery_point: str = STARTED
+    steps: Steps = attrs.Factory(dict)
+
+    @classmethod
+    def of(cls, operation: IdempotentOperation[Any], row: OperationRow) -> Claim:
+        """Return a new claim on an operation that is there, not yet made."""
+        return cls(operation, row.reference, row.request, secrets.token_hex(16))
+
+    def progress(self, state: OperationState = OperationState.IN_PROGRESS, **ended: str | None) -> Progress:
+        """Return what is to be kept of it."""
+        return Progress(
+            state,
+            self.recovery_point,
+            encode_steps(self.steps),
+            ended.get("result"),
+            ended.get("error"),
+            self.operation.retention,
+        )
+
+    def reached(self, name: str, step: Step) -> Claim:
+        """Return the same claim, a step further."""
+        return attrs.evolve(self, recovery_point=name, steps={**self.steps, name: step})
+
+    def lost(self) -> LeaseLost:
+        """Return the error of whoever writes under it although somebody else holds the operation."""
+        return LeaseLost(self.reference.key, self.fence)
+
+
+async def claim_or_answer(
+    operation: IdempotentOperation[Any], key: str, request: Json, *, wait: float, around: Surroundings
+) -> Claim | Replayed:
+    """Claim an operation, or find out what its first use has led to.
+
+    Args:
+        operation: What is to be done.
+        key: The idempotency key.
+        request: What is asked.
+        wait: Seconds to wait while somebody else is at work on it.
+        around: What to work with.
+
+    Raises:
+        InvalidKey: The key is malformed.
+        NotJson: The request is no JSON.
+        IdempotencyMismatch: The key was used with another request.
+        IdempotencyInFlight: Somebody is at work on it still.
+    """
+    text = encode_json(request, "The request")
+    keyed = keyed_request(around.scripts.tenant, operation.name, key, request, operation.retention)
+    claim = Claim(operation, keyed.reference, text, secrets.token_hex(16))
+    waited = 0.0
+    while True:
+        found = await _attempt(claim, keyed, around)
+        if not isinstance(found, Held):
+            return found
+        if waited >= wait:
+            raise IdempotencyInFlight(key, found.retry_after)
+        pause = min(_POLL, found.retry_after, wait - waited)
+        await around.runtime.sleep(pause)
+        waited += pause
+
+
+async def _attempt(claim: Claim, keyed: KeyedRequest, around: Surroundings) -> Claim | Replayed | Held:
+    """Insert the operation, or look at what is there until that is settled."""
+    new = NewOperation(claim.reference, keyed.fingerprint, claim.request, claim.owner, claim.operation.retention)
+    while True:
+        stored = await around.scripts.run(
+            lambda unit: operations_of(unit).start(new, lease=claim.operation.lease, now=around.now())
+        )
+        if stored is None:
+            return claim
+        match judge(stored, keyed.fingerprint):
+            case Mismatched():
+                raise IdempotencyMismatch(claim.reference.key)
+            case Replayed() as replayed:
+                return replayed
+            case Held() as held:
+                # A claim whose commit was lost sight of finds itself.
+                return _resumed(claim, stored.row) if stored.row.owner == claim.owner else held
+            case Lapsed(row):
+                taken = await take_over(claim, row, around)
+                if taken is not None:
+                    return taken
+            case Expired():
+                await around.scripts.run(lambda unit: operations_of(unit).forget(claim.reference, now=around.now()))
+
+
+async def take_over(claim: Claim, row: OperationRow, around: Surroundings) -> Claim | None:
+    """Take over an operation whose lease has run out; None if somebody else was faster."""
+    operation = claim.operation
+    taken = await around.scripts.run(
+        lambda unit: operations_of(unit).take_over(
+            row.reference, fence=row.fence, owner=claim.owner, lease=operation.lease, now=around.now()
+        )
+    )
+    if not taken:
+        return None
+    resumed = _resumed(claim, row._replace(fence=row.fence + 1))
+    event = OperationTakenOver(policy=operation.name, recovery_point=row.recovery_point, attempts=row.attempts + 1)
+    tell(operation.listeners, event)
+    return resumed
+
+
+def _resumed(claim: Claim, row: OperationRow) -> Claim:
+    return attrs.evolve(
+        claim,
+        request=row.request,
+        fence=row.fence,
+        recovery_point=row.recovery_point,
+        steps=decode_steps(row.steps),
+    )
+
+
+def answer_of(replayed: Replayed, operation: IdempotentOperation[Any]) -> Json:
+    """Return what a finished operation gave.
+
+    Raises:
+        Exception: What it failed with for good.
+    """
+    tell(operation.listeners, OperationReplayed(policy=operation.name))
+    row = replayed.row
+    if row.error is not None:
+        raise raised_again(decode_failure(row.error), operation.final)
+    return decode_json(row.result or "null")

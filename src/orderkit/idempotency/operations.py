@@ -1,0 +1,181 @@
+"""What an application says of an operation that calls something foreign, and what such an operation can end in."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+import attrs
+
+from orderkit.errors import ConfigurationError, InvalidInput, OrderKitError, Refused
+from orderkit.idempotency.keys import DEFAULT_RETENTION
+from orderkit.resilience.events import Listener, PolicyEvent
+from orderkit.unit_of_work.changes import KeyReference
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+"""What requests and results are made of: they are kept as JSON. Give references, not personal data."""
+
+WorkT = TypeVar("WorkT", bound=Callable[..., object])
+
+FOREIGN_KEY_LENGTH = 255
+"""How long a key for a foreign system is at most: the longest that payment providers take."""
+
+_name_pattern = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+
+
+class OperationFailed(OrderKitError):
+    """An operation had failed for good, with an error that cannot be made again here.
+
+    Attributes:
+        error_type: The class of that error.
+        error_message: What it said.
+    """
+
+    code = "operation_failed"
+
+    def __init__(self, error_type: str, error_message: str) -> None:
+        self.error_type = error_type
+        self.error_message = error_message
+        super().__init__(
+            f"The operation has failed for good, with {error_type}: {error_message}. Repeating it gives this same "
+            "answer; a new attempt takes a new key."
+        )
+
+
+class OutcomeUnknown(OrderKitError):
+    """A foreign call was begun, and nobody knows what it has done.
+
+    Attributes:
+        operation: The name of the operation.
+        key: Its idempotency key.
+        step: The call whose outcome is unknown.
+        foreign_key: The key that was sent with it, to look it up by.
+    """
+
+    code = "outcome_unknown"
+
+    def __init__(self, operation: str, key: str, step: str, foreign_key: str) -> None:
+        self.operation = operation
+        self.key = key
+        self.step = step
+        self.foreign_key = foreign_key
+        super().__init__(
+            f"Step {step!r} of {operation!r} was begun under {foreign_key!r} and its outcome is unknown; it is not "
+            "repeated. Look it up there, then say what came of it with `settle`."
+        )
+
+
+class OnUnknown(StrEnum):
+    """What is done about a foreign call that was begun and whose outcome nobody knows.
+
+    `RETRY` makes it again under the same key: right where the other side knows the key. `HOLD` leaves it until somebody
+    says with `settle` what came of it: right where doing it twice is worse than not at all.
+    """
+
+    RETRY = "retry"
+    HOLD = "hold"
+
+
+@attrs.frozen
+class IdempotentOperation(Generic[WorkT]):
+    """An operation that calls something foreign, and yet is done once.
+
+    Args:
+        name: What it is called; kept with every key, so that it never changes.
+        work: The function that does it, given its run. Whatever it does, it does through the run, so that it can be
+            begun again: steps that are done are not done twice. An `async` function for `AsyncOrderKit`.
+        final: Errors of `work` that are its answer, such as a declined card: they are kept, and given to every
+            repetition. Refusals and invalid input are so by themselves. Every other error leaves it to be repeated.
+        lease: For how long it is held without a sign of life; renewed three times as often while at work.
+        retention: For how long the answer is kept.
+        listeners: Who is told of replays and takeovers.
+
+    Raises:
+        ConfigurationError: It cannot be as it was defined.
+    """
+
+    name: str
+    work: WorkT
+    final: tuple[type[Exception], ...] = attrs.field(default=(), kw_only=True)
+    lease: timedelta = attrs.field(default=timedelta(seconds=60), kw_only=True)
+    retention: timedelta = attrs.field(default=DEFAULT_RETENTION, kw_only=True)
+    listeners: tuple[Listener, ...] = attrs.field(default=(), kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        check_name(self.name)
+        if not callable(self.work):
+            raise ConfigurationError("The work of an operation is a function of its run.")
+        if not timedelta(seconds=0.1) <= self.lease <= timedelta(hours=1):
+            raise ConfigurationError("The lease of an operation is between a tenth of a second and an hour.")
+        if self.retention < timedelta(hours=24):
+            raise ConfigurationError("The answer of an operation is kept for 24 hours at least.")
+        for kind in self.final:
+            if not isinstance(kind, type) or not issubclass(kind, Exception) or kind is Exception:
+                raise ConfigurationError("`final` names the errors that are an answer: subclasses of Exception.")
+
+    def is_final(self, error: Exception) -> bool:
+        """Tell whether an error is the answer of the operation, and not something to be repeated."""
+        if isinstance(error, ConfigurationError):
+            return False
+        return isinstance(error, (Refused, InvalidInput, *self.final))
+
+
+@attrs.frozen(kw_only=True)
+class OperationReplayed(PolicyEvent):
+    """A repeated request was answered by what its first use had led to."""
+
+
+@attrs.frozen(kw_only=True)
+class OperationTakenOver(PolicyEvent):
+    """An operation whose lease had run out was taken over.
+
+    Attributes:
+        recovery_point: The step it had come to.
+        attempts: How many claims there were, this one included.
+    """
+
+    recovery_point: str
+    attempts: int
+
+
+@attrs.frozen(kw_only=True)
+class OutcomeLost(PolicyEvent):
+    """The outcome of a foreign call is unknown.
+
+    Attributes:
+        step: The call.
+        error: The class of what it ended with; None where whoever made it is gone.
+    """
+
+    step: str
+    error: str | None
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of an operation or of a step.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not isinstance(name, str) or not _name_pattern.fullmatch(name):
+        raise ConfigurationError("The name of an operation or a step has 1 to 100 letters, digits and '_.:-'.")
+
+
+def foreign_key(reference: KeyReference, step: str) -> str:
+    """Return the key by which a foreign system knows a step: the same whoever makes it, and however often.
+
+    It names tenant, operation, key and step, so that it can be looked up there by hand; as a hash where that is too
+    long or not ASCII.
+
+    Example:
+        >>> foreign_key(KeyReference("acme", "pay", "checkout-7f3a"), "charge")
+        'orderkit:acme/pay:checkout-7f3a:charge'
+    """
+    key = f"orderkit:{reference.tenant}/{reference.scope}:{reference.key}:{step}"
+    if len(key) <= FOREIGN_KEY_LENGTH and key.isascii() and key.isprintable():
+        return key
+    return f"orderkit:{hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,0 +1,143 @@
+"""`AsyncOperations`: operations that call something foreign and yet are done once, for event loops."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
+
+import attrs
+
+from orderkit.idempotency import runs
+from orderkit.idempotency.claims import Script, Surroundings
+from orderkit.idempotency.heartbeats import LoopHeart
+from orderkit.idempotency.keeping import Keeper
+from orderkit.idempotency.operations import IdempotentOperation, Json, OnUnknown, foreign_key
+from orderkit.idempotency.outcomes import decode_json
+from orderkit.idempotency.runs import OperationReport, Resumed
+from orderkit.kit.assembly import Assembly
+from orderkit.kit.front import Transaction
+from orderkit.kit.operations import GRACE, lease_clock, within
+from orderkit.kit.runners import AsyncBackendRunner
+from orderkit.resilience.policy import Policy
+from orderkit.resilience.runtimes import LOOP
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class LoopScripts:
+    """Runs the scripts of operations over an asynchronous backend."""
+
+    runner: AsyncBackendRunner
+    tenant: str
+    now: Callable[[], datetime] | None
+
+    async def run(self, script: Script[T], *, transaction: bool = False) -> T:
+        """Return what a script returns, once what it wrote is durable."""
+        return await (self.runner.transacting() if transaction else self.runner).run(script)
+
+
+class AsyncOperationRun:
+    """One run of an operation, given to its work: `OperationRun` with `await`."""
+
+    def __init__(self, keeper: Keeper, assembly: Assembly) -> None:
+        self._keeper = keeper
+        self._steps = runs.Steps(keeper)
+        self._assembly = assembly
+
+    @property
+    def tenant(self) -> str:
+        """Whose operation it is."""
+        return self._keeper.claim.reference.tenant
+
+    @property
+    def key(self) -> str:
+        """The idempotency key it was started under."""
+        return self._keeper.claim.reference.key
+
+    @property
+    def request(self) -> Json:
+        """What was asked, as it was first."""
+        return decode_json(self._keeper.claim.request)
+
+    def foreign_key(self, step: str) -> str:
+        """Return the key that `call` gives to the function of a step."""
+        return foreign_key(self._keeper.claim.reference, step)
+
+    async def call(
+        self,
+        step: str,
+        function: Callable[[str], object],
+        *,
+        policy: Policy | None = None,
+        on_unknown: OnUnknown = OnUnknown.RETRY,
+        look_up: Callable[[str], object] | None = None,
+    ) -> Json:
+        """Call something foreign, safely; see `OperationRun.call`. `function` and `look_up` may be `async`."""
+        return await self._steps.call(step, function, policy=policy, on_unknown=on_unknown, look_up=look_up)
+
+    async def commit(self, step: str, work: Callable[[Transaction], object]) -> Json:
+        """Do something to orders, by one commit together with the note that it is done; see `OperationRun.commit`.
+
+        The function is synchronous, as one given to `kit.run` is.
+        """
+        return await self._steps.commit(step, within(self._assembly, work))
+
+    async def complete(self, work: Callable[[Transaction], object]) -> Json:
+        """Do the last thing, by one commit together with the end of the operation; see `OperationRun.complete`."""
+        return await self._steps.complete(within(self._assembly, work))
+
+
+AsyncWork = Callable[[AsyncOperationRun], Awaitable[Json]]
+
+
+class AsyncOperations:
+    """Do operations that call something foreign, once each: `Operations` with `await`."""
+
+    def __init__(self, runner: AsyncBackendRunner, assembly: Assembly) -> None:
+        self._site = _site(runner, assembly)
+
+    async def run(
+        self,
+        operation: IdempotentOperation[AsyncWork],
+        *,
+        key: str,
+        request: Json = None,
+        wait: float = 0.0,
+    ) -> Json:
+        """Do an operation, unless its key was used before: then give the answer of its first use; see `Operations.run`.
+
+        A cancellation frees the key if no step was begun; otherwise the operation may go on once its lease has run out.
+        """
+        return await runs.run_operation(operation, key, request, wait=wait, site=self._site)
+
+    async def resume(
+        self,
+        *operations: IdempotentOperation[AsyncWork],
+        grace: float = GRACE,
+        limit: int = 100,
+    ) -> Resumed:
+        """Bring operations to their end, of every tenant, that somebody has left behind; see `Operations.resume`."""
+        return await runs.resume(operations, grace, limit, self._site)
+
+    async def settle(self, operation: IdempotentOperation[AsyncWork], *, key: str, step: str, value: Json) -> None:
+        """Say what came of a foreign call whose outcome is unknown; see `Operations.settle`."""
+        await runs.settle(operation, key, step, value, around=self._site.around)
+
+    async def report(self, operation: IdempotentOperation[AsyncWork], *, key: str) -> OperationReport | None:
+        """Return how far an operation has come; None if none was started under this key."""
+        return await runs.report(operation, key, self._site.around)
+
+
+def _site(runner: AsyncBackendRunner, assembly: Assembly) -> runs.Site:
+    scripts = LoopScripts(runner, assembly.surroundings.context.tenant, lease_clock(assembly))
+
+    def begin(operation: IdempotentOperation[AsyncWork]) -> runs.Begin:
+        return lambda keeper: operation.work(AsyncOperationRun(keeper, assembly))
+
+    def for_tenant(tenant: str) -> runs.Site:
+        theirs = assembly.for_tenant(tenant)
+        return _site(attrs.evolve(runner, surroundings=theirs.surroundings), theirs)
+
+    return runs.Site(Surroundings(scripts, LOOP, LoopHeart()), begin, for_tenant)

@@ -1,0 +1,247 @@
+"""`Operations`: operations that call something foreign and yet are done once, for synchronous callers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
+import attrs
+
+from orderkit.clock import SystemClock
+from orderkit.idempotency import runs
+from orderkit.idempotency.claims import Script, Surroundings
+from orderkit.idempotency.keeping import Keeper
+from orderkit.idempotency.operations import IdempotentOperation, Json, OnUnknown, foreign_key
+from orderkit.idempotency.outcomes import decode_json
+from orderkit.idempotency.runs import OperationReport, Resumed
+from orderkit.kit.assembly import Assembly
+from orderkit.kit.front import Transaction
+from orderkit.kit.runners import BackendRunner, KitUnit, UnitRunner, finished
+from orderkit.resilience.policy import Policy
+from orderkit.resilience.runtimes import THREAD, drive
+
+T = TypeVar("T")
+
+GRACE = 300.0
+"""Seconds after which an operation counts as left behind."""
+
+
+def lease_clock(assembly: Assembly) -> Callable[[], datetime] | None:
+    """Return the clock that leases are judged by: the application's own, or None for that of the database.
+
+    Processes agree on the time of the database, and their own clocks may differ.
+    """
+    clock = assembly.surroundings.clock
+    return None if isinstance(clock, SystemClock) else clock.now
+
+
+def within(assembly: Assembly, work: Callable[[Transaction], object]) -> Script[object]:
+    """Return the script that does something through a transaction."""
+
+    def script(unit: KitUnit) -> object:
+        return finished(work(Transaction(UnitRunner(unit), assembly)))
+
+    return script
+
+
+@attrs.frozen
+class ThreadScripts:
+    """Runs the scripts of operations over a backend."""
+
+    runner: BackendRunner
+    tenant: str
+    now: Callable[[], datetime] | None
+
+    async def run(self, script: Script[T], *, transaction: bool = False) -> T:
+        """Return what a script returns, once what it wrote is durable."""
+        return (self.runner.transacting() if transaction else self.runner).run(script)
+
+
+class OperationRun:
+    """One run of an operation, given to its work: whatever it does, it does through this.
+
+    Steps have names. One that is done gives what it gave the first time, in this run and in every later one, so that
+    the work can be begun again from its start. Between steps it must do the same each time: what depends on the time or
+    on chance belongs into a step.
+    """
+
+    def __init__(self, keeper: Keeper, assembly: Assembly) -> None:
+        self._keeper = keeper
+        self._steps = runs.Steps(keeper)
+        self._assembly = assembly
+
+    @property
+    def tenant(self) -> str:
+        """Whose operation it is."""
+        return self._keeper.claim.reference.tenant
+
+    @property
+    def key(self) -> str:
+        """The idempotency key it was started under."""
+        return self._keeper.claim.reference.key
+
+    @property
+    def request(self) -> Json:
+        """What was asked, as it was first."""
+        return decode_json(self._keeper.claim.request)
+
+    def foreign_key(self, step: str) -> str:
+        """Return the key that `call` gives to the function of a step."""
+        return foreign_key(self._keeper.claim.reference, step)
+
+    def call(
+        self,
+        step: str,
+        function: Callable[[str], object],
+        *,
+        policy: Policy | None = None,
+        on_unknown: OnUnknown = OnUnknown.RETRY,
+        look_up: Callable[[str], object] | None = None,
+    ) -> Json:
+        """Call something foreign, safely: no transaction is open, and a crash at any moment is found out about.
+
+        That the call is begun is committed before, and what came of it after. If neither its outcome nor that nothing
+        was sent is known, as after a crash or a time-out, it is looked up, made again under the same key, or held.
+
+        Args:
+            step: What the call is named, within the operation.
+            function: Makes the call, given the key that the other side is to know it by; what it returns is kept.
+            policy: What surrounds the call: retries, a breaker, time-outs.
+            on_unknown: What is done about a call whose outcome is unknown.
+            look_up: Asks the other side, by the key, for a call whose outcome is unknown: returns `Found` with what
+                the function would have returned, or None if it was never done.
+
+        Returns:
+            What the function returned, as JSON keeps it.
+
+        Raises:
+            OutcomeUnknown: The outcome of the call is unknown, and it is to be held.
+            LeaseLost: Somebody else holds the operation by now.
+            Exception: What the function raised.
+        """
+        return drive(self._steps.call(step, function, policy=policy, on_unknown=on_unknown, look_up=look_up))
+
+    def commit(self, step: str, work: Callable[[Transaction], object]) -> Json:
+        """Do something to orders, by one commit together with the note that it is done.
+
+        Args:
+            step: What it is named, within the operation.
+            work: Does it, through a transaction; what it returns is kept. It may run more than once.
+
+        Raises:
+            LeaseLost: Somebody else holds the operation by now; nothing was written.
+        """
+        return drive(self._steps.commit(step, within(self._assembly, work)))
+
+    def complete(self, work: Callable[[Transaction], object]) -> Json:
+        """Do the last thing, by one commit together with the end of the operation: what it returns is the answer.
+
+        Saves the commit that would keep the answer afterwards. Return what this returns.
+
+        Args:
+            work: Does it, through a transaction. It may run more than once.
+
+        Raises:
+            LeaseLost: Somebody else holds the operation by now; nothing was written.
+        """
+        return drive(self._steps.complete(within(self._assembly, work)))
+
+
+Work = Callable[[OperationRun], Json]
+
+
+class Operations:
+    """Do operations that call something foreign, once each. Made by a kit, bound to its tenant.
+
+    Example:
+        >>> from orderkit import IdempotentOperation, OrderKit
+        >>> def charge(run):
+        ...     receipt = run.call("charge", lambda key: {"id": "ch_1", "key": key})
+        ...     return {"charge": receipt["id"]}
+        >>> pay = IdempotentOperation("pay", charge)
+        >>> kit = OrderKit.from_url("memory://")
+        >>> kit.operations.run(pay, key="checkout-7f3a", request={"amount": 900})
+        {'charge': 'ch_1'}
+    """
+
+    def __init__(self, runner: BackendRunner, assembly: Assembly) -> None:
+        self._site = _site(runner, assembly)
+
+    def run(
+        self,
+        operation: IdempotentOperation[Work],
+        *,
+        key: str,
+        request: Json = None,
+        wait: float = 0.0,
+    ) -> Json:
+        """Do an operation, unless its key was used before: then give the answer of its first use.
+
+        One that was left half done, by a crash or an error that is no answer, goes on where it has come to.
+
+        Args:
+            operation: What is to be done.
+            key: 1 to 255 printable ASCII characters, the same for every repetition of the request.
+            request: What is asked, as plain data: references, not personal data. Kept, so that the operation can go on
+                without whoever asked.
+            wait: Seconds to wait while somebody else is at work on it.
+
+        Returns:
+            The answer, as JSON keeps it.
+
+        Raises:
+            InvalidKey: The key is malformed.
+            IdempotencyMismatch: The key was used with another request.
+            IdempotencyInFlight: Somebody is at work on it; it says when to come again.
+            LeaseLost: Whoever ran it was so long without a sign of life that somebody else took over.
+            Exception: What the work raised: again and again, where that is its answer.
+        """
+        return drive(runs.run_operation(operation, key, request, wait=wait, site=self._site))
+
+    def resume(
+        self,
+        *operations: IdempotentOperation[Work],
+        grace: float = GRACE,
+        limit: int = 100,
+    ) -> Resumed:
+        """Bring operations to their end, of every tenant, that somebody has left behind; call it every few minutes.
+
+        Args:
+            *operations: Which ones, with the work they were started with.
+            grace: Seconds for which nobody must have been at work on them.
+            limit: How many at most.
+        """
+        return drive(runs.resume(operations, grace, limit, self._site))
+
+    def settle(self, operation: IdempotentOperation[Work], *, key: str, step: str, value: Json) -> None:
+        """Say what came of a foreign call whose outcome is unknown, after looking it up; the operation can go on then.
+
+        Args:
+            operation: Which operation.
+            key: Its idempotency key.
+            step: The call.
+            value: What it would have returned.
+
+        Raises:
+            OperationNotFound: No such operation was started, or no such step begun.
+            IdempotencyInFlight: Somebody is at work on it.
+        """
+        drive(runs.settle(operation, key, step, value, around=self._site.around))
+
+    def report(self, operation: IdempotentOperation[Work], *, key: str) -> OperationReport | None:
+        """Return how far an operation has come; None if none was started under this key."""
+        return drive(runs.report(operation, key, self._site.around))
+
+
+def _site(runner: BackendRunner, assembly: Assembly) -> runs.Site:
+    scripts = ThreadScripts(runner, assembly.surroundings.context.tenant, lease_clock(assembly))
+
+    def begin(operation: IdempotentOperation[Work]) -> runs.Begin:
+        return lambda keeper: operation.work(OperationRun(keeper, assembly))
+
+    def for_tenant(tenant: str) -> runs.Site:
+        theirs = assembly.for_tenant(tenant)
+        return _site(attrs.evolve(runner, surroundings=theirs.surroundings), theirs)
+
+    return runs.Site(Surroundings(scripts, THREAD, assembly.heart), begin, for_tenant)
