@@ -16,13 +16,20 @@ from orderkit.storage.memory import AsyncMemoryBackend, MemoryBackend, MemorySto
 from orderkit.storage.options import SqlOptions
 from orderkit.storage.sql import SqlBackend, open_async_backend, open_backend
 from orderkit.storage.sql.storage import SqlStorage
-from orderkit.testing.conformance import AsyncStorageConformance, Blocking, ReadRows, StorageConformance
+from orderkit.testing.conformance import (
+    AsyncOperationConformance,
+    AsyncStorageConformance,
+    Blocking,
+    OperationConformance,
+    ReadRows,
+    StorageConformance,
+)
 from orderkit.testing.conformance.samples import KINDS
 from orderkit.unit_of_work.changes import KEYS, KeyClaim, Row, Table, Value
 from tests.conftest import connected_mariadb
 
 
-class TestMemory(StorageConformance):
+class TestMemory(StorageConformance, OperationConformance):
     @pytest.fixture(scope="module")
     def backend(self) -> MemoryBackend:
         return MemoryBackend()
@@ -33,7 +40,7 @@ class TestMemory(StorageConformance):
 
 
 @pytest.mark.slow
-class TestAsyncMemory(AsyncStorageConformance):
+class TestAsyncMemory(AsyncStorageConformance, AsyncOperationConformance):
     @pytest.fixture(scope="module")
     def memory(self) -> MemoryBackend:
         return MemoryBackend()
@@ -48,7 +55,7 @@ class TestAsyncMemory(AsyncStorageConformance):
         return memory.rows
 
 
-class SqlConformance(StorageConformance):
+class SqlConformance(StorageConformance, OperationConformance):
     options: ClassVar[SqlOptions] = {}
 
     @pytest.fixture(scope="module")
@@ -60,7 +67,7 @@ class SqlConformance(StorageConformance):
         backend.close()
 
 
-class AsyncSqlConformance(AsyncStorageConformance):
+class AsyncSqlConformance(AsyncStorageConformance, AsyncOperationConformance):
     options: ClassVar[SqlOptions] = {}
 
     @pytest.fixture(scope="module")

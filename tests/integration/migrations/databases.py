@@ -81,9 +81,10 @@ class Database:
         return set(inspect(self.engine()).get_table_names())
 
     def contents(self) -> dict[str, list[Row]]:
-        """Return every row of every table but our version table."""
+        """Return every row of every table but our version table; tables without rows come and go."""
         names = sorted(self.tables() - {"orderkit_schema"})
-        return {name: sorted(self.rows(f"SELECT * FROM {name}"), key=repr) for name in names}
+        contents = {name: sorted(self.rows(f"SELECT * FROM {name}"), key=repr) for name in names}
+        return {name: rows for name, rows in contents.items() if rows}
 
     def definition(self) -> dict[str, object]:
         """Return how the tables are made, as the database tells it."""

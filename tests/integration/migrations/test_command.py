@@ -33,7 +33,7 @@ def test_up_down_and_what_is_there(database: Database) -> None:
     ]
     assert upgraded.json["revision"] == HEAD
     assert run(database, "check").code == ExitCode.DONE
-    downgraded = run(database, "downgrade", "0001", "--json")
+    downgraded = run(database, "downgrade", "0001", "--yes", "--json")
     assert (downgraded.json["revision"], len(downgraded.json["outstanding"])) == ("0001", len(REVISIONS) - 1)
     assert "0002: Indexes" in run(database, "current").out
     checked = run(database, "check", "--json")
@@ -53,7 +53,8 @@ def test_a_downgrade_that_loses_data_asks(database: Database, monkeypatch: pytes
     assert database.tables() > {"orderkit_orders"}
     assert run(database, "downgrade", "base").code == ExitCode.DONE
     assert len(questions) == 1
-    assert questions[0].startswith("This loses data. Every order goes, ")
+    assert questions[0].startswith("This loses data. Every operation under a lease goes: ")
+    assert "Every order goes, " in questions[0]
     assert "orderkit_orders" not in database.tables()
     monkeypatch.undo()
     run(database, "upgrade")

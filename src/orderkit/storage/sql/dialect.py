@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from sqlalchemy.engine import Dialect as EngineDialect
 from sqlalchemy.pool import PoolProxiedConnection
 
-from orderkit.storage.sql.execution import Executor
+from orderkit.storage.sql.execution import Executor, Rows
 from orderkit.storage.sql.tables import PREFIX, metadata
 from orderkit.unit_of_work.changes import ChangeSet, Guard, KeyClaim, KeyReference, Table, Value
 from orderkit.unit_of_work.storage import Outcome
@@ -88,6 +88,16 @@ class Dialect(Protocol):
         """The statement that has a connection forget its plans; empty where it keeps none."""
         ...
 
+    @property
+    def clock(self) -> str:
+        """The template of a time by the database's own clock, so many microseconds from now."""
+        ...
+
+    @property
+    def returning(self) -> bool:
+        """Whether a statement that writes can say which rows it wrote."""
+        ...
+
     def borrow(self, engine: EngineDialect, connection: PoolProxiedConnection) -> None:
         """Set up a connection of the application's own engine, as connections of ours are from the start.
 
@@ -146,8 +156,32 @@ class Dialect(Protocol):
         """Take the tenant's next number inside a transaction, with which it would go back."""
         ...
 
-    def forget_expired(self, executor: Executor, now: datetime, limit: int) -> int:
-        """Remove at most so many records of keys that have expired; return how many."""
+    def insert_unless_taken(
+        self, executor: Executor, insert: str, row: Sequence[Value], read: str, key: Sequence[Value]
+    ) -> Rows | None:
+        """Insert a row unless its primary key is taken.
+
+        Args:
+            executor: Runs statements.
+            insert: The template that inserts it.
+            row: The parameters of that, encoded.
+            read: The template that reads what is there.
+            key: The parameters of that, encoded.
+
+        Returns:
+            None if it was inserted. Otherwise what is there: nothing, if whoever was first cannot be seen yet.
+        """
+        ...
+
+    def delete_some(self, executor: Executor, table: Table, condition: str, values: Sequence[Value]) -> int:
+        """Remove the rows that a condition picks, but those that others are about to change; return how many.
+
+        Args:
+            executor: Runs statements.
+            table: Their table.
+            condition: The template of the condition, with a limit.
+            values: The parameters of that, encoded.
+        """
         ...
 
     def fault(self, error: BaseException) -> Fault:

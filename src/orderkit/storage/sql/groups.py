@@ -18,11 +18,11 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from orderkit.errors import StorageBusy, TransactionEnded
 from orderkit.orders.forwarding import ForwardingStorage
-from orderkit.orders.ports import OrderStorage
 from orderkit.storage.sql.backend import SqlBackend
 from orderkit.storage.sql.failures import Phase
 from orderkit.storage.sql.forking import renew_after_fork
-from orderkit.storage.sql.storage import PhasedStorage
+from orderkit.storage.sql.operations import SqlOperations
+from orderkit.storage.sql.storage import PhasedStorage, SqlStorage
 from orderkit.unit_of_work.batches import STALE, WRITTEN, write_apart
 from orderkit.unit_of_work.changes import ChangeSet
 from orderkit.unit_of_work.storage import Outcome, PoolFigures
@@ -53,7 +53,6 @@ class GroupedStorage(ForwardingStorage):
     """A storage that takes a connection only to read, and none while it waits for its commit.
 
     Attributes:
-        phase: What is being done; while it is `COMMITTING` the outcome is unknown.
         ended: The block is over.
     """
 
@@ -61,12 +60,24 @@ class GroupedStorage(ForwardingStorage):
         self._backend = backend
         self._group = group
         self._block = ExitStack()
-        self._opened: OrderStorage | None = None
-        self.phase = Phase.READING
+        self._opened: SqlStorage | None = None
+        self._committing = False
         self.ended = False
 
     @property
-    def storage(self) -> OrderStorage:
+    def phase(self) -> Phase:
+        """What is being done; while it is `COMMITTING` the outcome is unknown."""
+        if self._committing:
+            return Phase.COMMITTING
+        return Phase.READING if self._opened is None else self._opened.phase
+
+    @property
+    def operations(self) -> SqlOperations:
+        """The leased operations, each written by a commit of its own."""
+        return self.storage.operations
+
+    @property
+    def storage(self) -> SqlStorage:
         """A storage over a connection, taken from the pool when it is first needed."""
         if self.ended:
             raise TransactionEnded
@@ -86,11 +97,11 @@ class GroupedStorage(ForwardingStorage):
         if self.ended:
             raise TransactionEnded
         self.release()
-        self.phase = Phase.COMMITTING
+        self._committing = True
         try:
             return self._group.commit(changes)
         finally:
-            self.phase = Phase.READING
+            self._committing = False
 
     def release(self) -> None:
         """Return the connection, if there is one."""

@@ -79,6 +79,8 @@ class Mariadb:
     takes_hints = True
     row_lock = " FOR UPDATE"
     fresh_plans = ""
+    clock = "(UTC_TIMESTAMP(6) + INTERVAL :bigint MICROSECOND)"
+    returning = False
 
     def executor(self, connection: PoolProxiedConnection) -> Executor:
         """Return what runs statements on a pooled connection."""
@@ -253,10 +255,23 @@ class Mariadb:
         executor.execute(self.compile(_COUNT), (tenant,))
         return cast("int", executor.execute(self.compile(_COUNTED), (tenant,))[0][0])
 
-    def forget_expired(self, executor: Executor, now: datetime, limit: int) -> int:
-        """Remove expired keys, but those that somebody is about to remove or to renew; return how many."""
-        keys = [cast("Row", tuple(row)) for row in executor.execute(self.compile(_EXPIRED), (self.encode(now), limit))]
-        for job in self._split(KEYS, deleting(KEYS), keys):
+    def insert_unless_taken(
+        self, executor: Executor, insert: str, row: Sequence[Value], read: str, key: Sequence[Value]
+    ) -> Rows | None:
+        """Insert a row unless its primary key is taken; return what is there, past the snapshot."""
+        try:
+            executor.execute(self.compile(insert), row)
+        except Exception as error:
+            if self.fault(error).kind is FaultKind.DUPLICATE:
+                return executor.execute(self.compile(read + self.latest), key)
+            raise
+        return None
+
+    def delete_some(self, executor: Executor, table: Table, condition: str, values: Sequence[Value]) -> int:
+        """Remove the rows that a condition picks, but those that others are about to change; return how many."""
+        picked = f"SELECT {', '.join(table.key)} FROM {{{table.name}}} WHERE {condition} FOR UPDATE SKIP LOCKED"
+        keys = [cast("Row", tuple(row)) for row in executor.execute(self.compile(picked), values)]
+        for job in self._split(table, deleting(table), keys):
             self._run(executor, job)
         return len(keys)
 
@@ -288,10 +303,6 @@ _LOCK, _LOCK_FREE = (
     for passing in ("", " SKIP LOCKED")
 )
 _TAKEN = matching(KEYS.name, KEYS.key, f"SELECT {', '.join(KEYS.key)}", " LOCK IN SHARE MODE")
-_EXPIRED = (
-    f"SELECT {', '.join(KEYS.key)} FROM {{{KEYS.name}}} WHERE expires_at <= :time ORDER BY expires_at LIMIT :bigint "
-    "FOR UPDATE SKIP LOCKED"
-)
 _COUNT = "INSERT INTO {order_numbers} (tenant, last) VALUES (:text, 1) ON DUPLICATE KEY UPDATE last = last + 1"
 _COUNTED = "SELECT last FROM {order_numbers} WHERE tenant = :text"
 

@@ -21,8 +21,8 @@ from sqlalchemy.engine import Dialect as EngineDialect
 from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
-from orderkit.storage.sql.execution import CopyingExecutor, Executor, Parameter, execute_once, executor_of
-from orderkit.storage.sql.records import EXPIRED, NEXT_NUMBER, READ_KEY, stored_key
+from orderkit.storage.sql.execution import CopyingExecutor, Executor, Parameter, Rows, execute_once, executor_of
+from orderkit.storage.sql.records import NEXT_NUMBER, READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome
@@ -117,6 +117,8 @@ class Postgresql:
     compares_rows = True
     takes_hints = False
     fresh_plans = "DISCARD PLANS"
+    clock = "(clock_timestamp() + :bigint * interval '1 microsecond')"
+    returning = True
 
     def executor(self, connection: PoolProxiedConnection) -> Executor:
         """Return what runs statements on a pooled connection."""
@@ -204,9 +206,25 @@ class Postgresql:
         """Take the next number, which nobody else can take before the transaction ends."""
         return cast("int", executor.execute(self.compile(NEXT_NUMBER), (tenant,))[0][0])
 
-    def forget_expired(self, executor: Executor, now: datetime, limit: int) -> int:
-        """Remove expired keys, but those that somebody is about to remove or to renew; return how many."""
-        return len(executor.execute(self.compile(_FORGET_EXPIRED), (now, limit)))
+    def insert_unless_taken(
+        self, executor: Executor, insert: str, row: Sequence[Value], read: str, key: Sequence[Value]
+    ) -> Rows | None:
+        """Insert a row unless its primary key is taken; return what is there, all in one statement."""
+        statement = self.compile(
+            f"WITH inserted AS ({insert} ON CONFLICT DO NOTHING RETURNING 1 AS done), found AS ({read}) "
+            "SELECT inserted.done IS NOT NULL, found.* FROM (SELECT 1) AS one "
+            "LEFT JOIN inserted ON true LEFT JOIN found ON true"
+        )
+        done, *found = executor.execute(statement, [*row, *key])[0]
+        return None if done else () if found[0] is None else [found]
+
+    def delete_some(self, executor: Executor, table: Table, condition: str, values: Sequence[Value]) -> int:
+        """Remove the rows that a condition picks, but those that others are about to change; return how many."""
+        name = f"{{{table.name}}}"
+        # By where the rows are: by their key, every row there is would be read to find them.
+        picked = f"ARRAY(SELECT ctid FROM {name} WHERE {condition} FOR UPDATE SKIP LOCKED)"
+        statement = f"DELETE FROM {name} WHERE ctid = ANY ({picked}) RETURNING 1"
+        return len(executor.execute(self.compile(statement), values))
 
     def fault(self, error: BaseException) -> Fault:
         """Understand a driver's error by its SQLSTATE; see `fault_of`."""
@@ -319,12 +337,6 @@ _LOCK_GUARDS = (
     "ORDER BY o.tenant, o.id FOR UPDATE OF o"
 )
 _CLAIM_KEYS = f"{_insert(KEYS, MANY, None)} ON CONFLICT DO NOTHING RETURNING {', '.join(KEYS.key)}"
-
-# By where the rows are: by their key, every key there is would be read to find them.
-_FORGET_EXPIRED = (
-    "DELETE FROM {idempotency_keys} "
-    f"WHERE ctid = ANY (ARRAY(SELECT ctid {EXPIRED} FOR UPDATE SKIP LOCKED)) RETURNING 1"
-)
 
 _KINDS = {
     "23505": FaultKind.DUPLICATE,

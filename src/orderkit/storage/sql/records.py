@@ -89,8 +89,8 @@ FORGET_KEY = (
 )
 
 
-EXPIRED = "FROM {idempotency_keys} WHERE expires_at <= :time ORDER BY expires_at LIMIT :bigint"
-"""The part of a statement that finds a batch of expired keys."""
+EXPIRED = "expires_at <= :time ORDER BY expires_at LIMIT :bigint"
+"""The condition that picks a batch of expired keys."""
 
 
 def order_record(row: Row) -> OrderRecord:

@@ -15,14 +15,13 @@ from sqlalchemy.engine import Dialect as EngineDialect
 from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
-from orderkit.storage.sql.execution import Executor, executor_of
-from orderkit.storage.sql.records import EXPIRED, NEXT_NUMBER, READ_KEY, stored_key
+from orderkit.storage.sql.execution import Executor, Rows, executor_of
+from orderkit.storage.sql.records import NEXT_NUMBER, READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
 from orderkit.unit_of_work.storage import Outcome, StoredKey
 
 _CLAIM = " ON CONFLICT DO NOTHING RETURNING 1"
-_FORGET_EXPIRED = f"DELETE FROM {{idempotency_keys}} WHERE rowid IN (SELECT rowid {EXPIRED}) RETURNING 1"
 _GUARD = "SELECT 1 FROM {orders} WHERE tenant = :text AND id = :text AND version = :integer"
 
 
@@ -68,6 +67,9 @@ class Sqlite:
     compares_rows = True
     takes_hints = False
     fresh_plans = ""
+    # In milliseconds, which is all SQLite tells, and as wide as every other time.
+    clock = "strftime('%Y-%m-%dT%H:%M:%f', 'now', printf('%.6f seconds', :bigint / 1e6)) || '000+00:00'"
+    returning = True
 
     def executor(self, connection: PoolProxiedConnection) -> Executor:
         """Return what runs statements on a pooled connection."""
@@ -148,9 +150,18 @@ class Sqlite:
         """Take the next number, which nobody else can take before the transaction ends."""
         return cast("int", executor.execute(self.compile(NEXT_NUMBER), (tenant,))[0][0])
 
-    def forget_expired(self, executor: Executor, now: datetime, limit: int) -> int:
-        """Remove expired keys; return how many."""
-        return len(executor.execute(self.compile(_FORGET_EXPIRED), (time_text(now), limit)))
+    def insert_unless_taken(
+        self, executor: Executor, insert: str, row: Sequence[Value], read: str, key: Sequence[Value]
+    ) -> Rows | None:
+        """Insert a row unless its primary key is taken; return what is there."""
+        inserted = executor.execute(self.compile(insert + _CLAIM), row)
+        return None if inserted else executor.execute(self.compile(read), key)
+
+    def delete_some(self, executor: Executor, table: Table, condition: str, values: Sequence[Value]) -> int:
+        """Remove the rows that a condition picks; return how many."""
+        name = f"{{{table.name}}}"
+        statement = f"DELETE FROM {name} WHERE rowid IN (SELECT rowid FROM {name} WHERE {condition}) RETURNING 1"
+        return len(executor.execute(self.compile(statement), values))
 
     def fault(self, error: BaseException) -> Fault:
         """Understand a driver's error by its result code; see `fault_of`."""

@@ -16,7 +16,8 @@ from orderkit.storage.sql.brackets import Bracket, Savepoint
 from orderkit.storage.sql.dialect import Dialect, Fault, FaultKind
 from orderkit.storage.sql.execution import Executor, Rows, execute_once
 from orderkit.storage.sql.failures import Phase, failure
-from orderkit.unit_of_work.changes import ChangeSet, KeyReference, Value
+from orderkit.storage.sql.operations import SqlOperations
+from orderkit.unit_of_work.changes import KEYS, ChangeSet, KeyReference, Value
 from orderkit.unit_of_work.storage import Outcome, Reading, Readings, StoredKey
 
 T = TypeVar("T")
@@ -154,11 +155,18 @@ class SqlStorage:
 
     def forget_key(self, key: KeyReference, now: datetime) -> None:
         """Remove this record if it has expired by `now`, so that its key can be claimed again."""
-        self._change(records.FORGET_KEY, (*key, now))
+        values = [*key, self._dialect.encode(now)]
+        self._write(lambda executor: executor.execute(self._dialect.compile(records.FORGET_KEY), values))
 
     def forget_expired_keys(self, now: datetime, limit: int) -> int:
         """Remove at most `limit` records of any tenant that have expired by `now`; return how many."""
-        return self._bracketed(lambda: (self._dialect.forget_expired(self._executor, now, limit), True), self._bracket)
+        values = [self._dialect.encode(now), limit]
+        return self._write(lambda executor: self._dialect.delete_some(executor, KEYS, records.EXPIRED, values))
+
+    @property
+    def operations(self) -> SqlOperations:
+        """The leased operations, written with everything else the storage writes."""
+        return SqlOperations(self._dialect, self._fetch, self._write)
 
     @contextmanager
     def savepoint(self) -> Generator[None]:
@@ -203,12 +211,9 @@ class SqlStorage:
         """Read many rows: a plan made while the tables were small would read them all."""
         return self._fetch(template, parameters, once=True)
 
-    def _change(self, template: str, parameters: Iterable[Value]) -> Rows:
-        """Run one writing statement as a commit of its own."""
-        values = [self._dialect.encode(value) for value in parameters]
-        return self._bracketed(
-            lambda: (self._executor.execute(self._dialect.compile(template), values), True), self._bracket
-        )
+    def _write(self, write: Callable[[Executor], T]) -> T:
+        """Write a row or a batch of them as a commit of its own."""
+        return self._bracketed(lambda: (write(self._executor), True), self._bracket)
 
     def _bracketed(self, write: Callable[[], tuple[T, bool]], bracket: Bracket, changes: ChangeSet | None = None) -> T:
         """Write inside a bracket; undo what `write` says is not to be kept."""

@@ -137,9 +137,9 @@ def _text(name: str, length: int = NAME, *, nullable: bool = False) -> Column[st
     return Column(name, text_type(length), nullable=nullable)
 
 
-def _document(name: str) -> Column[str]:
+def _document(name: str, *, nullable: bool = False) -> Column[str]:
     """A text of any length."""
-    return Column(name, text_type(), nullable=False)
+    return Column(name, text_type(), nullable=nullable)
 
 
 def _time(name: str, *, nullable: bool = False) -> Column[object]:
@@ -282,6 +282,29 @@ idempotency_keys = Table(
     **OPTIONS,
 )
 
+idempotent_operations = Table(
+    PREFIX + "idempotent_operations",
+    metadata,
+    _tenant(),
+    _key("scope"),
+    _key("key"),
+    _text("fingerprint"),
+    _document("request"),
+    _text("state"),
+    _text("owner"),
+    _number("fence"),
+    _number("attempts"),
+    _time("locked_until"),
+    _text("recovery_point"),
+    _document("steps"),
+    _document("result", nullable=True),
+    _document("error", nullable=True),
+    _time("created_at"),
+    _time("updated_at"),
+    _time("expires_at"),
+    **OPTIONS,
+)
+
 order_numbers = Table(PREFIX + "order_numbers", metadata, _tenant(), _amount("last"), **OPTIONS)
 
 
@@ -307,6 +330,9 @@ _index("personal_order", personal.c.tenant, personal.c.order_id)
 _index("order_labels_order", order_labels.c.tenant, order_labels.c.order_id)
 _index("outbox_bucket", outbox.c.bucket, outbox.c.seq)
 _index("idempotency_keys_expiry", idempotency_keys.c.expires_at)
+_i = idempotent_operations.c
+_index("idempotent_operations_expiry", _i.expires_at)
+_index("idempotent_operations_stuck", _i.state, _i.scope, _i.locked_until, where="state = 'in_progress'")
 
 _KINDS = {
     "small_integer": "integer",

@@ -52,6 +52,9 @@ Example:
             return memory.rows
     ```
 
+A storage that keeps leased operations as well, as `orderkit.idempotency.ports.KeepsOperations` says, also passes
+`OperationConformance` or `AsyncOperationConformance`, which need no more than the backend.
+
 Beyond the words of the contracts, the suite holds a storage to this: text is compared and sorted by code
 point, metadata is the same JSON but not always the same text, and walking backwards from nowhere starts at
 the end of the list.
@@ -72,6 +75,8 @@ pytest.register_assert_rewrite(
             "contention",
             "histories",
             "keys",
+            "leases",
+            "operations",
             "searching",
             "storages",
             "transactions",
@@ -81,9 +86,20 @@ pytest.register_assert_rewrite(
 
 from orderkit.testing.conformance.base import ReadRows  # noqa: E402 - see above
 from orderkit.testing.conformance.blocking import Blocking  # noqa: E402 - see above
+from orderkit.testing.conformance.leases import (  # noqa: E402 - see above
+    AsyncOperationConformance,
+    OperationConformance,
+)
 from orderkit.testing.conformance.storages import (  # noqa: E402 - see above
     AsyncStorageConformance,
     StorageConformance,
 )
 
-__all__ = ["AsyncStorageConformance", "Blocking", "ReadRows", "StorageConformance"]
+__all__ = [
+    "AsyncOperationConformance",
+    "AsyncStorageConformance",
+    "Blocking",
+    "OperationConformance",
+    "ReadRows",
+    "StorageConformance",
+]

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -89,11 +90,18 @@ class Blocking(Generic[StorageT]):
 
 
 class _Remote:
-    """A storage whose methods run in the loop, by the caller of its block."""
+    """A storage, or a part of it, whose methods run in the loop, by the caller of its block."""
 
-    def __init__(self, backend: Blocking[Any], call: Caller[Any]) -> None:
+    def __init__(
+        self, backend: Blocking[Any], call: Caller[Any], part: Callable[[Any], Any] = lambda storage: storage
+    ) -> None:
         self._backend = backend
         self._call = call
+        self._part = part
+
+    @property
+    def operations(self) -> _Remote:
+        return _Remote(self._backend, self._call, attrgetter("operations"))
 
     @property
     def in_transaction(self) -> bool:
@@ -101,6 +109,6 @@ class _Remote:
 
     def __getattr__(self, name: str) -> Callable[..., object]:
         def method(*args: object, **options: object) -> object:
-            return self._backend.run(self._call(lambda storage: getattr(storage, name)(*args, **options)))
+            return self._backend.run(self._call(lambda storage: getattr(self._part(storage), name)(*args, **options)))
 
         return method

@@ -1,0 +1,240 @@
+"""Leased operations: each method is one statement where the database can do it in one, else a short transaction."""
+
+# ruff: noqa: S608 - statements are made of the names of tables and columns, never of values
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Protocol, TypeVar, cast
+
+import attrs
+
+from orderkit.errors import StorageBusy
+from orderkit.idempotency.leases import OPERATIONS, NewOperation, OperationRow, Progress, StoredOperation
+from orderkit.storage.sql.dialect import Dialect
+from orderkit.storage.sql.execution import Executor, Rows
+from orderkit.storage.sql.tables import kind_of
+from orderkit.unit_of_work.changes import KeyReference, Value
+
+T = TypeVar("T")
+
+_TABLE = f"{{{OPERATIONS.name}}}"
+_TIMES = frozenset(column for column in OPERATIONS.columns if kind_of(OPERATIONS.name, column) == "time")
+_MATCHED = "tenant = :text AND scope = :text AND key = :text"
+_HELD = f"{_MATCHED} AND state = 'in_progress' AND fence = :integer"
+_DELETE = f"DELETE FROM {_TABLE}"
+
+_NOTHING = timedelta(0)
+_MICROSECOND = timedelta(microseconds=1)
+
+_LOOKS = 3
+"""How often a key is found taken by a record that cannot be seen, before that is somebody else's affair."""
+
+
+class Fetch(Protocol):
+    """Run a template that reads, with its parameters."""
+
+    def __call__(self, template: str, parameters: Iterable[Value], /) -> Rows:
+        """Return what it finds."""
+        ...
+
+
+class Write(Protocol):
+    """Run what writes as a commit of its own, or inside the transaction there is."""
+
+    def __call__(self, write: Callable[[Executor], T], /) -> T:
+        """Return what it returns."""
+        ...
+
+
+@attrs.frozen
+class Clock:
+    """The clock that leases are judged by: the database's own, or a time that was given.
+
+    Attributes:
+        time: The template of a time.
+        bound: The template of a time to look rows up by, which is settled once for a statement.
+        now: The time that was given.
+    """
+
+    time: str
+    bound: str
+    now: datetime | None
+
+    def after(self, lapse: timedelta) -> Value:
+        """Return the parameter for the time that is so much later than now."""
+        return lapse // _MICROSECOND if self.now is None else self.now + lapse
+
+
+class SqlOperations:
+    """Keep leased operations in their table.
+
+    Args:
+        dialect: Speaks the database's SQL.
+        fetch: Runs what only reads.
+        write: Runs what writes.
+    """
+
+    def __init__(self, dialect: Dialect, fetch: Fetch, write: Write) -> None:
+        self._dialect = dialect
+        self._fetch = fetch
+        self._write = write
+
+    def start(
+        self, operation: NewOperation, *, lease: timedelta, now: datetime | None = None
+    ) -> StoredOperation | None:
+        """Insert an operation, held under the fence 1, unless its key is taken; return what is there."""
+        dialect, clock = self._dialect, self._clock(now)
+        times = {"locked_until": lease, "expires_at": operation.retention}
+        values = operation.values()
+        row = [
+            clock.after(times.get(column, _NOTHING)) if column in _TIMES else values[column]
+            for column in OPERATIONS.columns
+        ]
+        read, wanted = self._reading(operation.reference, clock)
+
+        def insert(executor: Executor) -> Rows | None:
+            return dialect.insert_unless_taken(executor, _insert(clock.time), self._encoded(row), read, wanted)
+
+        for _ in range(_LOOKS):
+            rows = self._write(insert)
+            if rows is None:
+                return None
+            if rows:
+                return self._stored(rows[0], now)
+        raise StorageBusy("The key is taken by what cannot be seen yet; nothing was written. Repeat it.")
+
+    def read(self, key: KeyReference, *, now: datetime | None = None) -> StoredOperation | None:
+        """Read an operation, expired or not."""
+        rows = self._fetch(*self._reading(key, self._clock(now)))
+        return self._stored(rows[0], now) if rows else None
+
+    def take_over(
+        self, key: KeyReference, *, fence: int, owner: str, lease: timedelta, now: datetime | None = None
+    ) -> bool:
+        """Hold an operation whose lease has run out, under the next fence."""
+        clock = self._clock(now)
+        changes = "owner = :text, fence = fence + 1, attempts = attempts + 1"
+        values = [owner, clock.after(lease), clock.after(_NOTHING)]
+        template = f"UPDATE {_TABLE} SET {changes}, locked_until = {clock.time}, updated_at = {clock.time}"
+        return self._change(
+            template, values, f"{_HELD} AND locked_until <= {clock.time}", (*key, fence, clock.after(_NOTHING))
+        )
+
+    def advance(
+        self, key: KeyReference, *, fence: int, progress: Progress, lease: timedelta, now: datetime | None = None
+    ) -> bool:
+        """Write how far an operation has come, and renew its lease."""
+        clock = self._clock(now)
+        values = [*progress.values().values(), *map(clock.after, (lease, _NOTHING, progress.retention))]
+        columns = (*progress.values(), "locked_until", "updated_at", "expires_at")
+        return self._change(_update(columns, clock.time), values, _HELD, (*key, fence))
+
+    def renew(self, key: KeyReference, *, fence: int, lease: timedelta, now: datetime | None = None) -> bool:
+        """Have the lease of an operation run out so long from now."""
+        clock = self._clock(now)
+        return self._change(_update(("locked_until",), clock.time), [clock.after(lease)], _HELD, (*key, fence))
+
+    def drop(self, key: KeyReference, *, fence: int) -> bool:
+        """Remove an operation that had no effect yet, so that its key is free."""
+        return self._change(_DELETE, (), _HELD, (*key, fence))
+
+    def forget(self, key: KeyReference, *, now: datetime | None = None) -> bool:
+        """Remove an operation, if it has finished and expired; return whether that was so."""
+        clock = self._clock(now)
+        return self._change(_DELETE, (), f"{_MATCHED} AND {_expired(clock.time)}", (*key, clock.after(_NOTHING)))
+
+    def stuck(
+        self, scopes: Sequence[str], *, grace: timedelta, limit: int, now: datetime | None = None
+    ) -> list[KeyReference]:
+        """Find operations that are in progress although nobody is at work on them, the longest abandoned first."""
+        if not scopes:
+            return []
+        clock = self._clock(now)
+        rows = self._fetch(_stuck(len(scopes), clock.bound), [*scopes, clock.after(-grace), limit])
+        return [KeyReference._make(cast("Sequence[str]", row)) for row in rows]
+
+    def forget_expired(self, limit: int, *, now: datetime | None = None) -> int:
+        """Remove some operations that have finished and expired; return how many."""
+        clock = self._clock(now)
+        condition = f"{_expired(clock.bound)} ORDER BY expires_at LIMIT :bigint"
+        values = self._encoded([clock.after(_NOTHING), limit])
+        return self._write(lambda executor: self._dialect.delete_some(executor, OPERATIONS, condition, values))
+
+    def _change(self, template: str, values: Sequence[Value], condition: str, bounds: Sequence[Value]) -> bool:
+        """Change or remove the one row that a condition picks; tell whether there was one.
+
+        Where a statement does not say which rows it wrote, the row is locked first. A count of them would not do:
+        on some connections a row that is as it was to be counts, on others not.
+        """
+        dialect = self._dialect
+        values, bounds = self._encoded(values), self._encoded(bounds)
+
+        def change(executor: Executor) -> bool:
+            if dialect.returning:
+                statement = dialect.compile(f"{template} WHERE {condition} RETURNING 1")
+                return bool(executor.execute(statement, [*values, *bounds]))
+            locked = dialect.compile(f"SELECT 1 FROM {_TABLE} WHERE {condition}{dialect.row_lock}")
+            found = bool(executor.execute(locked, bounds))
+            if found:
+                executor.execute(dialect.compile(f"{template} WHERE {_MATCHED}"), [*values, *bounds[:3]])
+            return found
+
+        return self._write(change)
+
+    def _clock(self, now: datetime | None) -> Clock:
+        if now is not None:
+            return Clock(":time", ":time", now)
+        # PostgreSQL would ask its clock anew for every row, and not use an index.
+        return Clock(self._dialect.clock, f"(SELECT {self._dialect.clock})", None)
+
+    def _reading(self, key: KeyReference, clock: Clock) -> tuple[str, list[Value]]:
+        """Return the statement that reads an operation and what the clock shows, and its parameters."""
+        if clock.now is not None:
+            return _read(""), [*key]
+        return _read(f", {clock.time}"), [clock.after(_NOTHING), *key]
+
+    def _encoded(self, values: Sequence[Value]) -> list[Value]:
+        return [self._dialect.encode(value) for value in values]
+
+    def _stored(self, row: Sequence[object], now: datetime | None) -> StoredOperation:
+        decode = self._dialect.decode_time
+        columns = zip(OPERATIONS.columns, row, strict=False)
+        values = [decode(value) if column in _TIMES else value for column, value in columns]
+        return StoredOperation(OperationRow._make(cast("list[Any]", values)), decode(row[-1]) if now is None else now)
+
+
+def _markers(columns: Iterable[str], time: str) -> list[str]:
+    return [time if column in _TIMES else f":{kind_of(OPERATIONS.name, column)}" for column in columns]
+
+
+@cache
+def _insert(time: str) -> str:
+    values = ", ".join(_markers(OPERATIONS.columns, time))
+    return f"INSERT INTO {_TABLE} ({', '.join(OPERATIONS.columns)}) VALUES ({values})"
+
+
+@cache
+def _read(clock: str) -> str:
+    return f"SELECT {', '.join(OPERATIONS.columns)}{clock} FROM {_TABLE} WHERE {_MATCHED}"
+
+
+@cache
+def _update(columns: tuple[str, ...], time: str) -> str:
+    assigned = zip(columns, _markers(columns, time), strict=True)
+    return f"UPDATE {_TABLE} SET {', '.join(f'{column} = {marker}' for column, marker in assigned)}"
+
+
+@cache
+def _stuck(scopes: int, time: str) -> str:
+    return (
+        f"SELECT tenant, scope, key FROM {_TABLE} WHERE state = 'in_progress' "
+        f"AND scope IN ({', '.join([':text'] * scopes)}) AND locked_until <= {time} "
+        "ORDER BY locked_until, tenant, scope, key LIMIT :bigint"
+    )
+
+
+def _expired(time: str) -> str:
+    return f"state <> 'in_progress' AND expires_at <= {time}"
