@@ -47,7 +47,7 @@ class Backoff:
         base = self.throttled_base if throttled else self.base
         if asked is not None:
             # All who were told the same would come back at the same moment.
-            return min(self.cap, asked) + uniform(0.0, self.base)
+            return max(0.0, min(self.cap, asked)) + uniform(0.0, self.base)
         return uniform(0.0, min(self.cap, base * 2.0 ** min(attempt - 1, 64)))
 
 
@@ -68,18 +68,24 @@ def read_retry_after(value: str | float | None, now: datetime | None = None) -> 
         30.0
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if 0 <= value < float("inf") else None
+        return float(value) if 0 <= value < _LONGEST else None
     if not isinstance(value, str):
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return float(text) if len(text) <= 15 else None
+        return read_retry_after(float(text))
     try:
         when = parsedate_to_datetime(text)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None
-    when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+    return max(0.0, (_aware(when) - _aware(now or datetime.now(UTC))).total_seconds())
+
+
+_LONGEST = 1e15
+
+
+def _aware(when: datetime) -> datetime:
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 def asked_by(error: BaseException) -> float | None:
@@ -90,7 +96,8 @@ def asked_by(error: BaseException) -> float | None:
     headers = getattr(getattr(error, "response", None), "headers", None)
     if not isinstance(headers, Mapping):
         return None
-    return read_retry_after(next((value for name, value in headers.items() if name.lower() == "retry-after"), None))
+    told = (value for name, value in headers.items() if str(name).lower() == "retry-after")
+    return read_retry_after(next(told, None))
 
 
 def is_throttled(error: BaseException) -> bool:

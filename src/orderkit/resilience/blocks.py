@@ -7,12 +7,16 @@ throws the block's error into it there, so that every layer sees just what it wo
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Generator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, cast
 
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Step
+from orderkit.resilience.runtimes import Stopped, carried
 
-_open: ContextVar[tuple[Coroutine[Any, Any, object], ...]] = ContextVar("orderkit_blocks", default=())
+Work = Coroutine[Any, Any, object]
+
+_open: ContextVar[tuple[tuple[Step, Work], ...]] = ContextVar("orderkit_blocks", default=())
 
 
 def nothing() -> None:
@@ -33,49 +37,52 @@ async def suspend(_invocation: Invocation[Any]) -> None:
 
 def enter(invocation: Invocation[Any], step: Step) -> None:
     """Go through the layers up to the block."""
-    work = cast("Coroutine[Any, Any, object]", step(invocation))
+    work = cast("Work", step(invocation))
     work.send(None)
-    _push(work)
+    _push(step, work)
 
 
-def leave(error: BaseException | None) -> None:
+def leave(step: Step, error: BaseException | None) -> None:
     """Go on behind the block; what the layers raise in place of its error is raised."""
-    work = _pop()
-    try:
+    work = _pop(step)
+    with _own_passed(error), suppress(StopIteration):
         if error is None:
             work.send(None)
         else:
-            work.throw(error)
-    except StopIteration:
-        return
-    except BaseException as raised:
-        if raised is error:
-            return  # `with` raises it again by itself
-        raise
-    work.close()
+            work.throw(carried(error))
 
 
 async def enter_asynchronously(invocation: Invocation[Any], step: Step) -> None:
     """Go through the layers up to the block, in an event loop."""
-    work = cast("Coroutine[Any, Any, object]", step(invocation))
+    work = cast("Work", step(invocation))
     await _Advance(work, None)
-    _push(work)
+    _push(step, work)
 
 
-async def leave_asynchronously(error: BaseException | None) -> None:
+async def leave_asynchronously(step: Step, error: BaseException | None) -> None:
     """Go on behind the block, in an event loop."""
-    work = _pop()
+    work = _pop(step)
+    with _own_passed(error):
+        await _Advance(work, None if error is None else carried(error))
+
+
+@contextmanager
+def _own_passed(error: BaseException | None) -> Generator[None]:
+    """Leave the block's own error to `with`, which raises it again by itself, and leave its traceback alone."""
+    traceback = None if error is None else error.__traceback__
     try:
-        await _Advance(work, error)
+        yield
     except BaseException as raised:
-        if raised is not error:
+        own = raised.error if isinstance(raised, Stopped) else raised
+        if own is not error:
             raise
+        own.with_traceback(traceback)
 
 
 class _Advance(Awaitable[None]):
     """Run a coroutine up to its block or its end, and hand whatever else it awaits to the event loop."""
 
-    def __init__(self, work: Coroutine[Any, Any, object], error: BaseException | None) -> None:
+    def __init__(self, work: Work, error: BaseException | None) -> None:
         self._work = work
         self._error = error
 
@@ -95,13 +102,15 @@ class _Advance(Awaitable[None]):
                 error = thrown
 
 
-def _push(work: Coroutine[Any, Any, object]) -> None:
-    _open.set((*_open.get(), work))
+def _push(step: Step, work: Work) -> None:
+    _open.set((*_open.get(), (step, work)))
 
 
-def _pop() -> Coroutine[Any, Any, object]:
+def _pop(step: Step) -> Work:
+    """Return the innermost block of a policy: generators may leave those of different policies in any order."""
     opened = _open.get()
-    if not opened:
-        raise InvalidPolicy("A block of a policy is left in the thread or task in which it was entered.")
-    _open.set(opened[:-1])
-    return opened[-1]
+    for place in range(len(opened) - 1, -1, -1):
+        if opened[place][0] is step:
+            _open.set(opened[:place] + opened[place + 1 :])
+            return opened[place][1]
+    raise InvalidPolicy("A block of a policy is left in the thread or task in which it was entered.")

@@ -7,6 +7,7 @@ failure (danielfm/pybreaker#3). Here it is only told, under a short lock, how ea
 from __future__ import annotations
 
 import enum
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,13 +24,15 @@ from orderkit.resilience.tripping import ConsecutiveFailures, Trip
 
 T = TypeVar("T")
 
+_logger = logging.getLogger("orderkit.resilience")
 
-class Verdict(enum.Enum):
+
+class Verdict(enum.StrEnum):
     """What the end of a call says of the other side."""
 
-    SUCCESS = enum.auto()
-    FAILURE = enum.auto()
-    IGNORED = enum.auto()
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"
 
 
 class BreakerMode(enum.StrEnum):
@@ -39,6 +42,13 @@ class BreakerMode(enum.StrEnum):
     SHADOW = "shadow"
     DISABLED = "disabled"
     FORCED_OPEN = "forced_open"
+
+
+def _mode(mode: str) -> BreakerMode:
+    try:
+        return BreakerMode(mode)
+    except ValueError:
+        raise InvalidPolicy(f"{mode!r} is no mode of a breaker; nothing was changed.") from None
 
 
 class CircuitState(enum.StrEnum):
@@ -130,7 +140,7 @@ class CircuitBreaker(Layer):
         self._since = 0.0
         self._probing = 0
         self.is_clean = not self._windows
-        self._mode = mode
+        self._mode = _mode(mode)
         self.open_door = self._door()
 
     def _new_machine(self) -> pybreaker.CircuitBreaker:
@@ -158,7 +168,7 @@ class CircuitBreaker(Layer):
     def switch(self, mode: BreakerMode) -> None:
         """Have it do something else from now on: reject everything, watch only, or nothing."""
         with self._lock:
-            self._mode = mode
+            self._mode = _mode(mode)
             self.open_door = self._door()
 
     def force_open(self) -> None:
@@ -226,20 +236,27 @@ class CircuitBreaker(Layer):
             is_over: Whether it was cancelled because its own time was over, which is a failure.
         """
         if isinstance(error, Exception):
-            verdict = self._classify(error)
+            verdict = self._classified(error)
         else:
             verdict = Verdict.FAILURE if is_over else Verdict.IGNORED
         self._release(permit, verdict, begun)
 
+    def _classified(self, error: Exception) -> Verdict:
+        try:
+            return Verdict(self._classify(error))
+        except Exception:
+            _logger.exception("The classifier of the breaker %r failed; the call counts as a failure.", self.name)
+            return Verdict.FAILURE
+
     def _release(self, permit: Permit, verdict: Verdict, begun: float) -> None:
         seconds = conditions.present.monotonic() - begun if self.is_timed else 0.0
         with self._lock:
-            if permit.generation != self._generation or self._mode is BreakerMode.DISABLED:
+            if permit.generation != self._generation:
                 # It began in an earlier state of the breaker, of which it says nothing any more.
                 return
             if permit.probe:
                 self._probing -= 1
-            if verdict is Verdict.IGNORED:
+            if verdict is Verdict.IGNORED or self._mode is BreakerMode.DISABLED:
                 return
             before, reason = self.state, self._record(verdict is Verdict.FAILURE, seconds)
             change = self._moved(before, reason)
@@ -320,8 +337,9 @@ class CircuitBreaker(Layer):
         try:
             result: T = await inner(invocation)
         except BaseException as error:
-            self.failed(permit, error, begun, is_over=invocation.is_over)
-            if self._shared is not None:
+            is_over = invocation.is_over
+            self.failed(permit, error, begun, is_over=is_over)
+            if self._shared is not None and (is_over or isinstance(error, Exception)):
                 await self._shared.publish(self, invocation)
             raise
         if not self.is_clean or permit.probe:

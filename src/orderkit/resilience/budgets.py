@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from orderkit.resilience.layers import counted
+from orderkit.resilience.layers import InvalidPolicy, counted
 
 
 class RetryBudget:
@@ -17,12 +17,17 @@ class RetryBudget:
         capacity: How many tokens there are.
         transient: What a retry after a fault takes.
         throttled: What a retry takes after the other side said that there were too many calls.
+
+    Raises:
+        InvalidPolicy: It could never pay for a retry.
     """
 
     def __init__(self, capacity: int = 500, *, transient: int = 14, throttled: int = 5) -> None:
         self.capacity = counted(capacity, "The capacity of a retry budget")
         self.transient = counted(transient, "What a retry takes")
         self.throttled = counted(throttled, "What a retry after throttling takes")
+        if max(transient, throttled) > capacity:
+            raise InvalidPolicy("A retry budget below what a retry takes would allow none; nothing was built.")
         self._tokens = capacity
         self._lock = threading.Lock()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
+    from orderkit.resilience.events import PolicyEvent
     from orderkit.resilience.layers import Invocation, Step
 
 
@@ -24,6 +25,7 @@ class Conditions:
         uniform: Draw a number between two others.
         most_attempts: At how many attempts a retry stops, whatever it was built with; None for what it was built with.
         around: Surround the innermost call, to make it fail, wait or answer otherwise; None to leave it alone.
+        listeners: Who is told every event of the process, besides those whom a policy tells.
     """
 
     monotonic: Callable[[], float] = time.monotonic
@@ -31,6 +33,7 @@ class Conditions:
     uniform: Callable[[float, float], float] = random.uniform  # noqa: S311 - jitter, not a secret
     most_attempts: int | None = None
     around: Callable[[Invocation[Any], Step], Awaitable[object]] | None = None
+    listeners: tuple[Callable[[PolicyEvent], object], ...] = ()
 
 
 present = Conditions()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 
 import attrs
+
+from orderkit.resilience import conditions
 
 _logger = logging.getLogger("orderkit.resilience")
 
@@ -147,7 +150,7 @@ Listener = Callable[[PolicyEvent], object]
 
 def tell(listeners: Iterable[Listener], event: PolicyEvent) -> None:
     """Tell an event to listeners. What one of them raises is logged and reaches neither the others nor the call."""
-    for listener in listeners:
+    for listener in (*listeners, *conditions.present.listeners):
         try:
             listener(event)
         except Exception:
@@ -192,7 +195,9 @@ class EventCounter:
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
 
     def __call__(self, event: PolicyEvent) -> None:
         """Count one event."""
-        self.counts[type(event).__name__, event.policy] += 1
+        with self._lock:
+            self.counts[type(event).__name__, event.policy] += 1

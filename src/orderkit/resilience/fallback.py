@@ -29,7 +29,7 @@ class Fallback(Layer):
     """
 
     use: Callable[[Exception], object]
-    on: Errors = attrs.field(kw_only=True)
+    on: Errors = attrs.field(default=(), kw_only=True)
     _wanted: Callable[[Exception], bool] = attrs.field(init=False, repr=False, eq=False)
 
     rank: ClassVar[Rank] = Rank.FALLBACK

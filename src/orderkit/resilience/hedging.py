@@ -7,10 +7,12 @@ from typing import ClassVar, TypeVar
 
 import attrs
 
-from orderkit.resilience.deadlines import AttemptTimeout
+from orderkit.errors import DeadlineExceeded
+from orderkit.resilience.deadlines import AttemptTimeout, Deadline, time_left
 from orderkit.resilience.events import HedgeStarted
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
 from orderkit.resilience.operations import Operation
+from orderkit.resilience.runtimes import Overtime
 
 T = TypeVar("T")
 
@@ -19,8 +21,9 @@ T = TypeVar("T")
 class Hedge(Layer):
     """Begin another attempt when one has taken so long, and return what the first to succeed gives.
 
-    In an event loop the attempts that lose are cancelled. Threads cannot be: there each attempt has a thread of its
-    own, and those that lose end by themselves. (Dean and Barroso, "The Tail at Scale", 2013.)
+    An attempt that fails is not followed by another: that is what `Retry` is for. In an event loop the attempts that
+    lose are cancelled. Threads cannot be: there each attempt has a thread of its own, and those that lose end by
+    themselves. (Dean and Barroso, "The Tail at Scale", 2013.)
 
     Args:
         after: Seconds after which another attempt begins; the 95th percentile of the call is a good choice.
@@ -45,7 +48,11 @@ class Hedge(Layer):
                 invocation.tell(HedgeStarted(policy=invocation.policy, attempt=attempt))
             return inner(invocation)
 
-        return await invocation.runtime.race(start, self.attempts, self.after)
+        left = time_left()
+        try:
+            return await invocation.runtime.race(start, self.attempts, self.after, left)
+        except Overtime:
+            raise DeadlineExceeded(invocation.policy, left or 0.0, sent=True) from None
 
     def settings(self) -> Mapping[str, object]:
         """Return what it was built with."""
@@ -56,5 +63,7 @@ class Hedge(Layer):
         if operation is not Operation.SAFE:
             raise InvalidPolicy(f"A hedge sends a call twice, so that it is for {Operation.SAFE!r} operations only.")
         for other in others:
-            if isinstance(other, AttemptTimeout) and other.seconds <= self.after:
-                raise InvalidPolicy("A hedge that begins after the time-out of an attempt would never begin.")
+            if isinstance(other, AttemptTimeout | Deadline) and other.seconds <= self.after:
+                raise InvalidPolicy(
+                    f"A hedge after {self.after:g} seconds would never begin: the {other.kind} is shorter."
+                )

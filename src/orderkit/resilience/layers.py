@@ -80,8 +80,7 @@ class Invocation(Generic[T]):
 
     def tell(self, event: PolicyEvent) -> None:
         """Tell the policy's listeners what happened."""
-        if self.listeners:
-            tell(self.listeners, event)
+        tell(self.listeners, event)
 
     @property
     def is_over(self) -> bool:
@@ -127,6 +126,10 @@ class Layer(ABC):
         return self
 
 
+# What waits for longer, or counts further, than this was not meant; the clocks and queues of Python give up first.
+_MOST = 10**9
+
+
 def checked(value: float, name: str, *, least: float = 0.0, above: bool = True) -> float:
     """Return a setting that is a number in its bounds.
 
@@ -139,10 +142,10 @@ def checked(value: float, name: str, *, least: float = 0.0, above: bool = True) 
     Raises:
         InvalidPolicy: It is not.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124 - NaN
-    if not is_number or value < least or (above and value == least) or value == float("inf"):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and least <= value <= _MOST) or (above and value == least):
         bound = "above" if above else "at least"
-        raise InvalidPolicy(f"{name} must be a finite number {bound} {least:g}; nothing was built.")
+        raise InvalidPolicy(f"{name} must be a number {bound} {least:g} and at most {_MOST}; nothing was built.")
     return value
 
 
@@ -152,6 +155,6 @@ def counted(value: int, name: str, *, least: int = 1) -> int:
     Raises:
         InvalidPolicy: It is not.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InvalidPolicy(f"{name} must be a whole number of at least {least}; nothing was built.")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
+        raise InvalidPolicy(f"{name} must be a whole number from {least} to {_MOST}; nothing was built.")
     return value

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from orderkit.resilience import blocks, conditions
-from orderkit.resilience.breaker import CircuitBreaker
+from orderkit.resilience.breaker import CircuitBreaker, Permit
 from orderkit.resilience.events import Listener
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step
 from orderkit.resilience.operations import Operation
@@ -69,7 +69,7 @@ class Policy:
         self._listeners = tuple(listeners)
         self._step = _composed(layers, _invoke)
         self._block = _composed(layers, blocks.suspend) if all(layer.holds for layer in layers) else None
-        self._plain = _plain_calls(layers, self._listeners)
+        self._plain = _plain_calls(layers)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -134,7 +134,9 @@ class Policy:
     def _call(self, function: Callable[..., T], args: Sequence[object], kwargs: Mapping[str, object]) -> T:
         plain = self._plain
         if plain is not None and conditions.present.around is None:
-            return cast("T", plain.call(function, args, kwargs, self._invocation))
+            permit = plain.breaker.open_door
+            if permit is not None:
+                return cast("T", plain.call(permit, function, args, kwargs, self._invocation))
         work = self._step(self._invocation(function, args, kwargs, THREAD))
         return cast("T", drive(cast("Coroutine[Any, Any, object]", work)))
 
@@ -160,7 +162,7 @@ class Policy:
         self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         """Leave the block."""
-        blocks.leave(error)
+        blocks.leave(self._block_step(), error)
 
     async def __aenter__(self) -> None:
         """Enter a block of an event loop; see `__enter__`."""
@@ -170,7 +172,7 @@ class Policy:
         self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         """Leave the block."""
-        await blocks.leave_asynchronously(error)
+        await blocks.leave_asynchronously(self._block_step(), error)
 
     def _block_step(self) -> Step:
         if self._block is None:
@@ -211,42 +213,41 @@ class Policy:
 
 
 class _PlainCalls:
-    """The way of a synchronous call through a retry and a breaker, or a breaker alone, while nothing fails.
+    """The way of a synchronous call through a retry and a breaker, or a breaker alone, while all is well.
 
     Going through the coroutines of the layers would cost three times as much, and these two have nothing to wait for
     before a call has failed.
     """
 
-    def __init__(self, breaker: CircuitBreaker, retry: Retry | None, rest: Step, listeners: Sequence[Listener]) -> None:
-        self._breaker = breaker
-        self._listeners = listeners
+    def __init__(self, breaker: CircuitBreaker, retry: Retry | None, rest: Step) -> None:
+        self.breaker = breaker
         self._retry = retry
         self._budget = None if retry is None else retry.budget
         self._rest = rest
 
     def call(
         self,
+        permit: Permit,
         function: Callable[..., T],
         args: Sequence[object],
         kwargs: Mapping[str, object],
         invocation: Callable[..., Invocation[T]],
     ) -> T:
         """Make the first attempt, and go on through the layers if it fails."""
-        breaker = self._breaker
-        permit = breaker.open_door or breaker.acquire(self._listeners)
+        breaker = self.breaker
         begun = conditions.present.monotonic() if breaker.is_timed else 0.0
         try:
             result = function(*args, **kwargs)
+            if type(result) in LAZY:
+                refuse_lazy(result)
         except BaseException as error:
             breaker.failed(permit, error, begun)
             if self._retry is None or not isinstance(error, Exception):
                 raise
             first = error
         else:
-            if not breaker.is_clean or permit.probe:
+            if not breaker.is_clean:
                 breaker.succeeded(permit, begun)
-            if type(result) in LAZY:
-                refuse_lazy(result)
             if self._budget is not None:
                 self._budget.give_back(1)
             return result
@@ -269,12 +270,12 @@ def _composed(layers: Sequence[Layer], innermost: Step) -> Step:
     return step
 
 
-def _plain_calls(layers: Sequence[Layer], listeners: Sequence[Listener]) -> _PlainCalls | None:
+def _plain_calls(layers: Sequence[Layer]) -> _PlainCalls | None:
     match layers:
         case [CircuitBreaker(is_local=True) as breaker]:
-            return _PlainCalls(breaker, None, _invoke, listeners)
+            return _PlainCalls(breaker, None, _invoke)
         case [Retry() as retry, CircuitBreaker(is_local=True) as breaker]:
-            return _PlainCalls(breaker, retry, _composed([breaker], _invoke), listeners)
+            return _PlainCalls(breaker, retry, _composed([breaker], _invoke))
         case _:
             return None
 
@@ -283,7 +284,7 @@ def _check(layers: Sequence[Layer], operation: Operation | None) -> None:
     """Refuse layers that cannot stand together, or in this order."""
     for layer in layers:
         if not isinstance(layer, Layer):
-            raise InvalidPolicy(f"A policy is made of layers; {type(layer).__name__} is none.")
+            raise InvalidPolicy(f"A policy is made of layers; {layer!r} is none.")
     for outer, inner in pairwise(layers):
         if inner.rank < outer.rank:
             raise InvalidPolicy(
@@ -318,7 +319,7 @@ def is_asynchronous(function: Callable[..., object]) -> bool:
         while isinstance(function, functools.partial):
             function = function.func
         called = function if inspect.isroutine(function) or isinstance(function, type) else type(function).__call__
-        code = getattr(called, "__code__", None)
+        code = getattr(function, "__code__", None) or getattr(called, "__code__", None)
     flags: int = getattr(code, "co_flags", 0)
     if flags & _LAZY_CODE:
         raise InvalidPolicy("A generator does its work after the policy is through with it: give a function.")

@@ -42,9 +42,10 @@ class Registry(Generic[MemberT]):
         with self._lock:
             member = self._members.get(name)
             if member is None:
+                member = self._make(name)
                 if len(self._members) >= self._limit:
                     self._drop_one()
-                member = self._members[name] = self._make(name)
+                self._members[name] = member
             else:
                 self._members.move_to_end(name)
             return member

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import attrs
 
@@ -15,6 +15,7 @@ from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import RetryGivenUp, RetryScheduled
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, counted
 from orderkit.resilience.operations import Operation, nothing_sent
+from orderkit.resilience.runtimes import carried
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -37,17 +38,17 @@ def errors_of(errors: Errors, layer: str) -> Callable[[Exception], bool]:
         return errors
     kinds = errors if isinstance(errors, tuple) else (errors,)
     if not kinds:
-        raise InvalidPolicy(f"Say with `on` which errors {layer} is for: there are none in an empty tuple.")
+        raise InvalidPolicy(f"Say with `on` which errors {layer} is for: none are named, and there is no default.")
     for kind in kinds:
         if not isinstance(kind, type) or not issubclass(kind, Exception):
             name = getattr(kind, "__name__", repr(kind))
             raise InvalidPolicy(
-                f"{name} cannot be what {layer} is for: a cancellation or the end of the program is no failure of a "
-                "call, and must not be held up."
+                f"{name} cannot be what {layer} is for, since it is no `Exception`: a cancellation or the end of the "
+                "program is no failure of a call, and must not be held up."
             )
         if kind is Exception:
             raise InvalidPolicy(
-                f"{layer} for every `Exception` would also be for mistakes in the program: name the errors that "
+                f"With every `Exception` {layer} would also be for mistakes in the program: name the errors that "
                 "another attempt can mend."
             )
     return lambda error: isinstance(error, kinds)
@@ -80,7 +81,7 @@ class Retry(Layer):
         InvalidPolicy: No errors are named, or all are.
     """
 
-    on: Errors = attrs.field(kw_only=True)
+    on: Errors = attrs.field(default=(), kw_only=True)
     attempts: int = attrs.field(default=3, kw_only=True)
     backoff: Backoff = attrs.field(factory=Backoff, kw_only=True)
     budget: RetryBudget | None = attrs.field(default=None, kw_only=True)
@@ -117,13 +118,14 @@ class Retry(Layer):
         Raises:
             Exception: That of the last attempt.
         """
-        from tenacity import AsyncRetrying, stop_never
+        from tenacity import AsyncRetrying
 
         attempts = _Attempts(self, invocation, inner, first)
         # Asynchronous also for a thread: what it awaits never suspends there. A new one for each call, since one that
-        # is shared mixes up the results of concurrent calls (jd/tenacity#529).
+        # is shared mixes up concurrent calls (jd/tenacity#93). Whether there is another attempt is asked where tenacity
+        # asks whether to stop, which not even its `TryAgain` gets around.
         retrying = AsyncRetrying(
-            sleep=invocation.runtime.sleep, stop=stop_never, wait=attempts.wait, retry=attempts.is_wanted, reraise=True
+            sleep=invocation.runtime.sleep, retry=_failed, wait=attempts.judge, stop=attempts.is_over, reraise=True
         )
         result: T = await retrying(attempts.attempt)
         if self.budget is not None:
@@ -164,9 +166,18 @@ class Retry(Layer):
         cap = conditions.present.most_attempts
         if attempt >= (self.attempts if cap is None else min(self.attempts, cap)):
             return "attempts"
-        wait = float(self.backoff.wait(attempt, self.retry_after(error), throttled=throttled))
+        wait = self._wait(error, attempt, throttled=throttled)
         left = time_left()
         return "deadline" if left is not None and wait >= left else wait
+
+    def _wait(self, error: Exception, attempt: int, *, throttled: bool) -> float:
+        wait = self.backoff.wait(attempt, self.retry_after(error), throttled=throttled)
+        # Sooner than an open circuit says there is nothing to try.
+        return max(wait, error.retry_after or 0.0) if isinstance(error, CircuitOpen) else wait
+
+
+def _failed(state: RetryCallState) -> bool:
+    return state.outcome is not None and state.outcome.failed
 
 
 class _Attempts(Generic[T]):
@@ -177,39 +188,37 @@ class _Attempts(Generic[T]):
         self._invocation = invocation
         self._inner = inner
         self._first: Exception | None = first
-        self._wait = 0.0
+        self._is_over = False
         self.taken = 0
 
     async def attempt(self) -> T:
         """Make an attempt; the first time, fail as the one has that was made already."""
         first, self._first = self._first, None
         if first is not None:
-            raise first
+            raise carried(first)
         result: T = await self._inner(self._invocation)
         return result
 
-    def is_wanted(self, state: RetryCallState) -> bool:
-        """Tell whether another attempt follows."""
+    def judge(self, state: RetryCallState) -> float:
+        """Return the seconds until the next attempt, and find out whether there is one."""
         error = None if state.outcome is None else state.outcome.exception()
-        if not isinstance(error, Exception):
-            return False
-        verdict = self._retry.judge(error, state.attempt_number, self._invocation.operation)
+        # What is no `Exception`, such as a cancellation, ends the call (jd/tenacity#529).
+        verdict = self._verdict(error, state.attempt_number) if isinstance(error, Exception) else "no_failure"
+        self._is_over = isinstance(verdict, str)
+        return 0.0 if isinstance(verdict, str) else verdict
+
+    def is_over(self, _state: RetryCallState) -> bool:
+        """Tell whether no attempt follows."""
+        return self._is_over
+
+    def _verdict(self, error: Exception, attempt: int) -> float | str:
+        """Return the seconds to wait or why there is no other attempt, and tell it to listeners."""
+        verdict = self._retry.judge(error, attempt, self._invocation.operation)
         if isinstance(verdict, float) and not self._is_afforded(error):
             verdict = "budget"
             error.add_note("Not retried: the retry budget of this dependency is spent.")
-        if isinstance(verdict, str):
-            self._give_up(error, state.attempt_number, verdict)
-            return False
-        self._wait = verdict
-        self._invocation.tell(
-            RetryScheduled(
-                policy=self._invocation.policy,
-                attempt=state.attempt_number,
-                wait=verdict,
-                error=type(error).__name__,
-            )
-        )
-        return True
+        self._tell(error, attempt, verdict)
+        return verdict
 
     def _is_afforded(self, error: Exception) -> bool:
         if self._retry.budget is None:
@@ -217,12 +226,9 @@ class _Attempts(Generic[T]):
         self.taken = self._retry.budget.take(throttled=is_throttled(error))
         return self.taken > 0
 
-    def _give_up(self, error: Exception, attempt: int, reason: str) -> None:
-        if reason != "other_error":
-            self._invocation.tell(
-                RetryGivenUp(policy=self._invocation.policy, attempt=attempt, reason=reason, error=type(error).__name__)
-            )
-
-    def wait(self, _state: Any) -> float:
-        """Return the seconds until the next attempt."""
-        return self._wait
+    def _tell(self, error: Exception, attempt: int, verdict: float | str) -> None:
+        policy, name = self._invocation.policy, type(error).__name__
+        if isinstance(verdict, float):
+            self._invocation.tell(RetryScheduled(policy=policy, attempt=attempt, wait=verdict, error=name))
+        elif verdict != "other_error":
+            self._invocation.tell(RetryGivenUp(policy=policy, attempt=attempt, reason=verdict, error=name))

@@ -67,11 +67,18 @@ class Runtime(Protocol):
         """Return a signal that can be awaited here."""
         ...
 
-    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float) -> T:
-        """Begin an attempt, and another each time so many seconds have passed; return what the first to succeed gives.
+    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float, left: float | None) -> T:
+        """Begin an attempt, and another each time all are slow; return what the first to succeed gives.
+
+        Args:
+            start: Begin an attempt, by its number from 1.
+            attempts: How many there are at most.
+            after: Seconds in which none has ended, after which another begins.
+            left: Seconds after which a thread waits no more; a task is cancelled then.
 
         Raises:
-            Exception: All of them failed: what the last one to fail raised.
+            Overtime: A thread has waited so long.
+            Exception: All that were begun have failed: what the last one to fail raised.
         """
         ...
 
@@ -80,12 +87,17 @@ class Overtime(Exception):
     """The time of `Runtime.within` was over."""
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """Carries a StopIteration of the called function through coroutines, which may not raise one (PEP 479)."""
 
     def __init__(self, error: StopIteration) -> None:
         super().__init__()
         self.error = error
+
+
+def carried(error: BaseException) -> BaseException:
+    """Return an error as it can be raised in a coroutine."""
+    return Stopped(error) if isinstance(error, StopIteration) else error
 
 
 def drive(work: Coroutine[Any, Any, T]) -> T:
@@ -95,10 +107,13 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
-    except _Stopped as stopped:
-        raise stopped.error from None
-    work.close()
-    raise AssertionError("a layer has waited for an event loop that is not there")
+    except Stopped as stopped:
+        error: Exception = stopped.error
+    else:
+        work.close()
+        error = AssertionError("a layer has waited for an event loop that is not there")
+    # Outside of the handler, so that the error keeps the context it came with.
+    raise error
 
 
 def refuse_lazy(result: object) -> None:
@@ -142,7 +157,7 @@ class ThreadRuntime:
         try:
             result: T = invocation.function(*invocation.args, **invocation.kwargs)
         except StopIteration as stop:
-            raise _Stopped(stop) from None
+            raise Stopped(stop) from None
         if type(result) in LAZY:
             refuse_lazy(result)
         return result
@@ -165,7 +180,7 @@ class ThreadRuntime:
         """Return a signal that a thread can wait for."""
         return ThreadSignal()
 
-    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float) -> T:
+    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float, left: float | None) -> T:
         """Run attempts in threads; those that lose are left to end by themselves."""
         ended: queue.SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = queue.SimpleQueue()
 
@@ -173,21 +188,31 @@ class ThreadRuntime:
             try:
                 ended.put((drive(awaited(start(number))), None))
             except BaseException as error:  # noqa: BLE001 - it is raised by the caller
-                ended.put((None, error))
+                ended.put((None, carried(error)))
 
-        begun, failed = 0, 0
-        while True:
-            if begun < attempts:
+        until = time.monotonic() + (threading.TIMEOUT_MAX / 2 if left is None else left)
+        begun, failed, is_due = 0, 0, True
+        while (wait := until - time.monotonic()) > 0:
+            if is_due:
                 begun += 1
-                context = contextvars.copy_context()
-                threading.Thread(target=context.run, args=(run, begun), name="orderkit-hedge", daemon=True).start()
-            with suppress(queue.Empty):
-                result, error = ended.get(timeout=after if begun < attempts else None)
-                if error is None:
-                    return result  # type: ignore[return-value]  # a result where there is no error
-                failed += 1
-                if failed == attempts or not isinstance(error, Exception):
-                    raise error
+                _begin(run, begun)
+            try:
+                result, error = ended.get(timeout=min(after, wait) if begun < attempts else wait)
+            except queue.Empty:
+                is_due = True
+                continue
+            if error is None:
+                return result  # type: ignore[return-value]  # a result where there is no error
+            is_due, failed = False, failed + 1
+            if failed == begun or not isinstance(error, Exception):
+                raise error
+        raise Overtime
+
+
+def _begin(run: Callable[[int], None], number: int) -> None:
+    """Run an attempt in a thread of its own, which sees the context variables of the caller."""
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run, number), name="orderkit-hedge", daemon=True).start()
 
 
 async def awaited(work: Awaitable[T]) -> T:
@@ -262,24 +287,26 @@ class LoopRuntime:
         """Return a signal that a task can wait for."""
         return LoopSignal()
 
-    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float) -> T:
+    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float, left: float | None) -> T:
         """Run attempts as tasks; those that lose are cancelled and waited for."""
         import asyncio
 
         running: set[asyncio.Task[T]] = set()
-        begun = 0
+        begun, is_due = 0, True
         try:
             while True:
-                if begun < attempts:
+                if is_due:
                     begun += 1
                     running.add(asyncio.create_task(awaited(start(begun))))
                 wait = after if begun < attempts else None
                 done, running = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-                winner = next((task for task in done if not task.cancelled() and task.exception() is None), None)
-                if winner is not None:
-                    return winner.result()
-                if not running and begun == attempts:
+                # Each is asked for its error, or asyncio would complain that nobody has.
+                winners = [task for task in done if not task.cancelled() and task.exception() is None]
+                if winners:
+                    return winners[0].result()
+                if not running:
                     return done.pop().result()
+                is_due = not done
         finally:
             for task in running:
                 task.cancel()
