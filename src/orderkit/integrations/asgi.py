@@ -1,0 +1,153 @@
+"""Idempotency keys for a whole ASGI application: a repeated request is answered as the first one was."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Unpack
+
+from orderkit.errors import OrderKitError
+from orderkit.http.idempotency import KEY_HEADER
+from orderkit.idempotency.operations import Json
+from orderkit.integrations.requests import (
+    Escaped,
+    NotKept,
+    Response,
+    RuleFields,
+    Rules,
+    checked_tenant,
+    refusal,
+    request_of,
+    settled,
+    too_large,
+    unanswered,
+)
+from orderkit.kit.async_front import AsyncOrderKit
+
+# The types of ASGI as its specification has them: a scope holds whatever servers and frameworks put there.
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_HEADER = KEY_HEADER.lower().encode()
+
+
+class IdempotencyMiddleware:
+    """Answer a repeated request with the response of the first, for an ASGI application of any framework.
+
+    A request with an `Idempotency-Key` is done as a leased operation. Its response is kept, with those of its headers
+    that say what it is, unless asking again may mend it (5xx, 408, 409, 425, 429): then the key is free again. Bodies
+    and responses are held whole, so that it is not for streams.
+
+    What the application does is not part of the operation's transaction: a process that dies in the middle leaves the
+    request to be done anew by a repetition. Give the keys on to `kit.orders` where that matters.
+
+    Args:
+        app: The application.
+        kit: Where responses are kept.
+        tenant: Return whose request it is, from what the application has proved of its caller: put the middleware
+            inside of whatever authenticates. Never take it from the request itself.
+        **rules: See `Rules`.
+
+    Example:
+        ```python
+        app = IdempotencyMiddleware(app, kit, tenant=lambda scope: scope["state"]["tenant"], required=True)
+        ```
+    """
+
+    def __init__(
+        self, app: Application, kit: AsyncOrderKit, *, tenant: Callable[[Scope], str], **rules: Unpack[RuleFields]
+    ) -> None:
+        self._app = app
+        self._kit = kit
+        self._tenant = tenant
+        self._rules = Rules(**rules)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            key = self._rules.key_of(scope["method"], _values(scope["headers"]))
+        except OrderKitError as error:
+            await _respond(send, refusal(error))
+            return
+        if key is None:
+            await self._app(scope, receive, send)
+            return
+        body = await _read(receive, self._rules.max_body)
+        if isinstance(body, Response):
+            await _respond(send, body)
+        elif body is not None:
+            await _respond(send, await self._response(scope, receive, key, body))
+
+    async def _response(self, scope: Scope, receive: Receive, key: str, body: bytes) -> Response:
+        fresh: list[Response] = []
+
+        async def work(_run: object) -> Json:
+            try:
+                response = await _play(self._app, scope, receive, body)
+            except Exception as error:
+                raise Escaped(error) from error
+            fresh.append(response)
+            return settled(response)
+
+        request = request_of(scope["method"], scope["path"], scope.get("query_string", b"").decode("latin-1"), body)
+        operations = self._kit.for_tenant(checked_tenant(self._tenant(scope))).operations
+        try:
+            kept = await operations.run(self._rules.operation(work), key=key, request=request, wait=self._rules.wait)
+        except NotKept as error:
+            return error.response
+        except Escaped as escaped:
+            raise escaped.error from None
+        except OrderKitError as error:
+            return refusal(error)
+        return fresh[0] if fresh else Response.replayed(kept)
+
+
+def _values(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
+    return [value.decode("latin-1") for name, value in headers if name.lower() == _HEADER]
+
+
+async def _read(receive: Receive, most: int) -> bytes | Response | None:
+    """Return the body of a request; the response to one that is too large; None if the client went in the middle."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > most:
+            return too_large(most)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _play(app: Application, scope: Scope, receive: Receive, body: bytes) -> Response:
+    """Have the application handle a request whose body was read already, and return its response."""
+    given = [{"type": "http.request", "body": body, "more_body": False}]
+    start: list[Message] = []
+    parts: list[bytes] = []
+
+    async def once() -> Message:
+        return given.pop() if given else await receive()
+
+    async def collect(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.append(message)
+        elif message["type"] == "http.response.body":
+            parts.append(message.get("body", b""))
+
+    await app(scope, once, collect)
+    if not start:
+        raise unanswered()
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start[0].get("headers", ())]
+    return Response(start[0]["status"], headers, b"".join(parts))
+
+
+async def _respond(send: Send, response: Response) -> None:
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

@@ -1,0 +1,188 @@
+"""What both middlewares know of a request and its response: which request it is, and what is kept of the answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, Final, TypedDict, cast
+
+import attrs
+
+from orderkit.errors import ConfigurationError, OrderKitError
+from orderkit.http.idempotency import KEPT_HEADERS, KEY_HEADER, REPLAYED_HEADER, Answer, answer_to, is_kept, read_key
+from orderkit.idempotency.operations import IdempotentOperation, Json
+
+Headers = Sequence[tuple[str, str]]
+
+OPERATION: Final = "http"
+"""The name of the operation that every request is: a key that was used for another path is used already."""
+
+
+@attrs.frozen
+class Response:
+    """A response, whole.
+
+    Attributes:
+        status: Its status.
+        headers: Its headers.
+        body: Its body.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes = attrs.field(repr=False)
+
+    def kept(self) -> Json:
+        """Return what is kept of it: of the headers those that say what it is, and not whose connection it was for."""
+        headers = [[name, value] for name, value in self.headers if name.lower() in KEPT_HEADERS]
+        return {"status": self.status, "headers": headers, "body": base64.b64encode(self.body).decode()}
+
+    @classmethod
+    def replayed(cls, kept: Json) -> Response:
+        """Return the response that was kept, marked as a repetition."""
+        found = cast("_Kept", kept)
+        body = base64.b64decode(found["body"])
+        headers = [(name, value) for name, value in found["headers"]]
+        return cls(found["status"], [*headers, ("content-length", str(len(body))), REPLAYED_HEADER], body)
+
+    @classmethod
+    def answering(cls, answer: Answer) -> Response:
+        """Return the response for an error."""
+        length = ("content-length", str(len(answer.body)))
+        return cls(answer.status, [*answer.headers.items(), length], answer.body)
+
+
+class _Kept(TypedDict):
+    status: int
+    headers: list[list[str]]
+    body: str
+
+
+class NotKept(Exception):
+    """Carries a response that is not kept: the request may be repeated, and is done anew then."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
+
+
+class Escaped(Exception):
+    """Carries what the application raised and nobody handled: never the answer to a request, whatever it is."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+class RuleFields(TypedDict, total=False):
+    """The fields of `Rules`."""
+
+    methods: Iterable[str]
+    required: bool
+    wait: float
+    max_body: int
+    lease: float
+    retention: float
+
+
+def _upper(methods: Iterable[str]) -> frozenset[str]:
+    return frozenset(method.upper() for method in methods)
+
+
+@attrs.frozen
+class Rules:
+    """Which requests are done once.
+
+    Args:
+        methods: The methods whose requests are.
+        required: Whether one without a key is refused, rather than done as often as it comes.
+        wait: Seconds for which a repetition waits while the first request is under way.
+        max_body: How many bytes a body may have; it is read whole, to know whether two requests are the same.
+        lease: Seconds without a sign of life after which a request counts as broken off.
+        retention: Seconds for which a response is kept.
+    """
+
+    methods: frozenset[str] = attrs.field(default=frozenset({"POST", "PATCH"}), converter=_upper)
+    required: bool = False
+    wait: float = 2.0
+    max_body: int = 1_048_576
+    lease: float = 60.0
+    retention: float = 259_200.0
+
+    def key_of(self, method: str, headers: Iterable[str]) -> str | None:
+        """Return the key of a request; None where it is done as often as it comes.
+
+        Args:
+            method: Its method.
+            headers: Every value of the header that holds keys.
+
+        Raises:
+            InvalidKey: The key is malformed, or is missing and required.
+        """
+        if method.upper() not in self.methods:
+            return None
+        values = [*headers]
+        return read_key(values) if values or self.required else None
+
+    def operation(self, work: Callable[..., Any]) -> IdempotentOperation[Any]:
+        """Return the operation that a request is."""
+        return IdempotentOperation(
+            OPERATION, work, lease=timedelta(seconds=self.lease), retention=timedelta(seconds=self.retention)
+        )
+
+
+def request_of(method: str, path: str, query: str, body: bytes) -> Mapping[str, Json]:
+    """Return what a request is known by. Its body is kept as a hash alone: it may hold what is personal."""
+    digest = hashlib.sha256(b"\0".join((path.encode(), query.encode(), body))).hexdigest()
+    return {"method": method.upper(), "digest": digest}
+
+
+def settled(response: Response) -> Json:
+    """Return what is kept of a response.
+
+    Raises:
+        NotKept: It is one that asking again may mend.
+    """
+    if not is_kept(response.status):
+        raise NotKept(response)
+    return response.kept()
+
+
+def refusal(error: OrderKitError) -> Response:
+    """Return the response for an error that idempotency has a say in; any other is raised again."""
+    answer = answer_to(error)
+    if answer is None:
+        raise error
+    return Response.answering(answer)
+
+
+def too_large(most: int) -> Response:
+    """Return the response for a body that is not read."""
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    detail = f"A request with an {KEY_HEADER} has a body of at most {most} bytes; nothing was changed."
+    problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    return Response.answering(
+        Answer(status.value, {"content-type": "application/problem+json"}, {**problem, "code": "body_too_large"})
+    )
+
+
+def unanswered() -> ConfigurationError:
+    """Return the error of an application that returned without a response."""
+    return ConfigurationError("The application returned without a response; nothing is kept of the request.")
+
+
+def checked_tenant(tenant: object) -> str:
+    """Return the tenant that the application gave.
+
+    Raises:
+        ConfigurationError: It gave none.
+    """
+    if not isinstance(tenant, str):
+        raise ConfigurationError(
+            "The middleware was given no tenant for a request; nothing was done. `tenant` returns the one that the "
+            "caller has proved, as a text."
+        )
+    return tenant

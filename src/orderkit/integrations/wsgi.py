@@ -1,0 +1,149 @@
+"""Idempotency keys for a whole WSGI application: a repeated request is answered as the first one was."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Unpack
+
+from orderkit.errors import OrderKitError
+from orderkit.http.idempotency import KEY_HEADER
+from orderkit.idempotency.operations import Json
+from orderkit.integrations.requests import (
+    Escaped,
+    NotKept,
+    Response,
+    RuleFields,
+    Rules,
+    checked_tenant,
+    refusal,
+    request_of,
+    settled,
+    too_large,
+    unanswered,
+)
+from orderkit.kit.front import OrderKit
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+_HEADER = f"HTTP_{KEY_HEADER.upper().replace('-', '_')}"
+
+
+class IdempotencyMiddleware:
+    """Answer a repeated request with the response of the first, for a WSGI application of any framework.
+
+    See `orderkit.integrations.asgi.IdempotencyMiddleware` for what is kept, and for how long a promise reaches.
+
+    Args:
+        app: The application.
+        kit: Where responses are kept.
+        tenant: Return whose request it is, from what the application has proved of its caller: put the middleware
+            inside of whatever authenticates. Never take it from the request itself.
+        **rules: See `Rules`.
+
+    Example:
+        ```python
+        app = IdempotencyMiddleware(app, kit, tenant=lambda environ: environ["shop.tenant"])
+        ```
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        kit: OrderKit,
+        *,
+        tenant: Callable[[WSGIEnvironment], str],
+        **rules: Unpack[RuleFields],
+    ) -> None:
+        self._app = app
+        self._kit = kit
+        self._tenant = tenant
+        self._rules = Rules(**rules)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle one request."""
+        try:
+            values = [environ[_HEADER]] if _HEADER in environ else []
+            key = self._rules.key_of(environ["REQUEST_METHOD"], values)
+        except OrderKitError as error:
+            return _respond(start_response, refusal(error))
+        if key is None:
+            return self._app(environ, start_response)
+        return _respond(start_response, self._response(environ, key))
+
+    def _response(self, environ: WSGIEnvironment, key: str) -> Response:
+        body = _read(environ, self._rules.max_body)
+        if isinstance(body, Response):
+            return body
+        fresh: list[Response] = []
+
+        def work(_run: object) -> Json:
+            try:
+                response = _play(self._app, environ, body)
+            except Exception as error:
+                raise Escaped(error) from error
+            fresh.append(response)
+            return settled(response)
+
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        request = request_of(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), body)
+        operations = self._kit.for_tenant(checked_tenant(self._tenant(environ))).operations
+        try:
+            kept = operations.run(self._rules.operation(work), key=key, request=request, wait=self._rules.wait)
+        except NotKept as error:
+            return error.response
+        except Escaped as escaped:
+            raise escaped.error from None
+        except OrderKitError as error:
+            return refusal(error)
+        return fresh[0] if fresh else Response.replayed(kept)
+
+
+def _read(environ: WSGIEnvironment, most: int) -> bytes | Response:
+    """Return the body of a request, or the response to one that is too large."""
+    given = environ.get("CONTENT_LENGTH") or ""
+    if given.isascii() and given.isdigit():
+        length = int(given)
+    else:
+        # Sent in chunks: the server ends the input itself, or there is none.
+        length = most + 1 if environ.get("wsgi.input_terminated") else 0
+    body: bytes = b"" if length > most + 1 else environ["wsgi.input"].read(length)
+    return too_large(most) if max(len(body), length if given else 0) > most else body
+
+
+def _play(app: WSGIApplication, environ: WSGIEnvironment, body: bytes) -> Response:
+    """Have the application handle a request whose body was read already, and return its response."""
+    begun: list[tuple[str, list[tuple[str, str]]]] = []
+    written: list[bytes] = []
+
+    def start_response(
+        status: str,
+        headers: list[tuple[str, str]],
+        _error: tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None = None,
+    ) -> Callable[[bytes], object]:
+        begun[:] = [(status, headers)]
+        return written.append
+
+    parts: Any = app({**environ, "wsgi.input": io.BytesIO(body)}, start_response)
+    try:
+        written.extend(parts)
+    finally:
+        close = getattr(parts, "close", None)
+        if close is not None:
+            close()
+    if not begun:
+        raise unanswered()
+    status, headers = begun[0]
+    return Response(int(status.partition(" ")[0]), headers, b"".join(written))
+
+
+def _respond(start_response: StartResponse, response: Response) -> list[bytes]:
+    try:
+        phrase = HTTPStatus(response.status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    start_response(f"{response.status} {phrase}", [*response.headers])
+    return [response.body]
