@@ -19,6 +19,7 @@ from orderkit.idempotency.leases import (
     STARTED,
     Expired,
     Held,
+    Hold,
     Lapsed,
     Mismatched,
     NewOperation,
@@ -134,6 +135,11 @@ class Claim:
         """Return a new claim on an operation that is there, not yet made."""
         return cls(operation, row.reference, row.request, secrets.token_hex(16))
 
+    @property
+    def hold(self) -> Hold:
+        """What it writes under."""
+        return Hold(self.reference, self.owner, self.fence)
+
     def progress(self, state: OperationState = OperationState.IN_PROGRESS, **ended: str | None) -> Progress:
         """Return what is to be kept of it."""
         return Progress(
@@ -216,9 +222,7 @@ async def take_over(claim: Claim, row: OperationRow, around: Surroundings) -> Cl
     """Take over an operation whose lease has run out; None if somebody else was faster."""
     operation = claim.operation
     taken = await around.scripts.run(
-        lambda unit: operations_of(unit).take_over(
-            row.reference, fence=row.fence, owner=claim.owner, lease=operation.lease, now=around.now()
-        )
+        lambda unit: operations_of(unit).take_over(row.hold, owner=claim.owner, lease=operation.lease, now=around.now())
     )
     if not taken:
         return None

@@ -90,8 +90,7 @@ class Keeper:
     def _advance(self, unit: Unit, progress: Progress) -> None:
         claim = self.claim
         if not operations_of(unit).advance(
-            claim.reference,
-            fence=claim.fence,
+            claim.hold,
             progress=progress,
             lease=claim.operation.lease,
             now=self.around.now(),
@@ -102,7 +101,7 @@ class Keeper:
         """Tell whether a commit that was lost sight of has kept this after all."""
         claim = self.claim
         stored = await self.around.scripts.run(lambda unit: operations_of(unit).read(claim.reference))
-        if stored is None or stored.row.fence != claim.fence:
+        if stored is None or stored.row.hold != claim.hold:
             return False
         row = stored.row
         return (row.state, row.steps, row.result, row.error) == (
@@ -125,8 +124,8 @@ class Keeper:
         def release(unit: Unit) -> bool:
             operations = operations_of(unit)
             if not claim.steps:
-                return operations.drop(claim.reference, fence=claim.fence)
-            return operations.renew(claim.reference, fence=claim.fence, lease=_NO_TIME, now=self.around.now())
+                return operations.drop(claim.hold)
+            return operations.renew(claim.hold, lease=_NO_TIME, now=self.around.now())
 
         await self.around.scripts.run(release)
 
@@ -134,9 +133,7 @@ class Keeper:
         """Renew the lease; tell whether the operation is held still."""
         claim = self.claim
         return await self.around.scripts.run(
-            lambda unit: operations_of(unit).renew(
-                claim.reference, fence=claim.fence, lease=claim.operation.lease, now=self.around.now()
-            )
+            lambda unit: operations_of(unit).renew(claim.hold, lease=claim.operation.lease, now=self.around.now())
         )
 
 

@@ -2,8 +2,8 @@
 
 Whoever starts an operation holds it for the length of a lease, and renews that while at work. Once the lease has
 run out another one may take the operation over, at the step it had come to. Every claim has a higher number than
-the one before it, its *fence*, under which alone something is written: whoever was taken over without noticing
-writes nothing any more.
+the one before it, its *fence*, and an id of its own, since a key that was freed is started at the first fence again.
+Under both alone something is written: whoever was taken over without noticing writes nothing any more.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ class OperationState(StrEnum):
     IN_PROGRESS = "in_progress"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+
+
+class Hold(NamedTuple):
+    """What one claim writes under: the operation, the random id of the claim, and its number."""
+
+    key: KeyReference
+    owner: str
+    fence: int
 
 
 class OperationRow(NamedTuple):
@@ -78,6 +86,11 @@ class OperationRow(NamedTuple):
     def reference(self) -> KeyReference:
         """The primary key."""
         return KeyReference(self.tenant, self.scope, self.key)
+
+    @property
+    def hold(self) -> Hold:
+        """The claim that holds it, or held it last."""
+        return Hold(self.reference, self.owner, self.fence)
 
     @property
     def finished(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
-from orderkit.idempotency.leases import NewOperation, Progress, StoredOperation
+from orderkit.idempotency.leases import Hold, NewOperation, Progress, StoredOperation
 from orderkit.unit_of_work.changes import KeyReference
 
 
@@ -47,43 +47,45 @@ class OperationStorage(Protocol):
         """Read an operation, expired or not."""
         ...
 
-    def take_over(
-        self, key: KeyReference, *, fence: int, owner: str, lease: timedelta, now: datetime | None = None
-    ) -> bool:
+    def take_over(self, hold: Hold, *, owner: str, lease: timedelta, now: datetime | None = None) -> bool:
         """Hold an operation whose lease has run out, under the next fence.
 
+        Args:
+            hold: The claim that let its lease run out.
+            owner: A random id of the new claim.
+            lease: How long it is held.
+            now: The time to be used in place of the storage's own clock.
+
         Returns:
-            Whether it was in progress, its fence was this one and its lease had run out. Otherwise nothing was
+            Whether it was in progress, this claim held it still and its lease had run out. Otherwise nothing was
             written.
         """
         ...
 
-    def advance(
-        self, key: KeyReference, *, fence: int, progress: Progress, lease: timedelta, now: datetime | None = None
-    ) -> bool:
+    def advance(self, hold: Hold, *, progress: Progress, lease: timedelta, now: datetime | None = None) -> bool:
         """Write how far an operation has come, and renew its lease.
 
         Inside a transaction it is locked until the end, so that whatever else the transaction writes is written by
         whoever holds the operation, or not at all.
 
         Returns:
-            Whether it was in progress and its fence was this one. Otherwise nothing was written.
+            Whether it was in progress and this claim held it still. Otherwise nothing was written.
         """
         ...
 
-    def renew(self, key: KeyReference, *, fence: int, lease: timedelta, now: datetime | None = None) -> bool:
+    def renew(self, hold: Hold, *, lease: timedelta, now: datetime | None = None) -> bool:
         """Have the lease of an operation run out so long from now; at once if that is no time at all.
 
         Returns:
-            Whether it was in progress and its fence was this one. Otherwise nothing was written.
+            Whether it was in progress and this claim held it still. Otherwise nothing was written.
         """
         ...
 
-    def drop(self, key: KeyReference, *, fence: int) -> bool:
+    def drop(self, hold: Hold) -> bool:
         """Remove an operation that had no effect yet, so that its key is free.
 
         Returns:
-            Whether it was in progress and its fence was this one. Otherwise nothing was removed.
+            Whether it was in progress and this claim held it still. Otherwise nothing was removed.
         """
         ...
 

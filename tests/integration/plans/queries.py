@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
 from orderkit import Money, OrderFilter, OrderStatus
+from orderkit.idempotency.ports import KeepsOperations, OperationStorage
 from orderkit.orders.cursors import Position
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.searching import Query, Sort
@@ -163,8 +164,35 @@ def lookups(orders: int) -> Iterator[Asked]:
     yield Asked("is this id taken", _taken("id", one), 3)
     yield Asked("is this number taken", _taken("number", one), 3)
     yield Asked("orders that are due", due, orders // 500 + 4 * EXPIRY_BATCH)
+    yield from _operations(key(""), now, orders // 1000)
     yield Asked("forget a key", lambda storage, tenant: storage.forget_key(key(tenant), now), 4)
     yield Asked("forget expired keys", lambda storage, _: storage.forget_expired_keys(now, KEY_BATCH), 6 * KEY_BATCH)
+
+
+def _operations(key: KeyReference, now: datetime, unfinished: int) -> Iterator[Asked]:
+    """Yield what is read or removed of operations under a lease, by a given time and by the database's clock."""
+
+    def asked(name: str, ask: Callable[[OperationStorage, KeyReference], object], most: int) -> Asked:
+        def of(storage: OrderStorage, tenant: str) -> object:
+            assert isinstance(storage, KeepsOperations)
+            return ask(storage.operations, key._replace(tenant=tenant, scope="pay"))
+
+        return Asked(name, of, most)
+
+    grace, scopes = timedelta(minutes=5), ("pay", "refund")
+    for time, by in ((now, "a given time"), (None, "the clock")):
+        yield asked(f"an operation, by {by}", lambda kept, key, now=time: kept.read(key, now=now), 4)
+        yield asked(f"forget an operation, by {by}", lambda kept, key, now=time: kept.forget(key, now=now), 6)
+        yield asked(
+            f"operations nobody is at work on, by {by}",
+            lambda kept, _, now=time: kept.stuck(scopes, grace=grace, limit=PAGE, now=now),
+            max(ONE_PAGE, 4 * unfinished),
+        )
+        yield asked(
+            f"forget expired operations, by {by}",
+            lambda kept, _, now=time: kept.forget_expired(KEY_BATCH, now=now),
+            6 * KEY_BATCH,
+        )
 
 
 def _taken(column: str, order: str) -> Callable[[OrderStorage, str], object]:

@@ -146,6 +146,7 @@ class _Shop:
         yield "order_labels", of_order | _label("external", "shop", "'S-' || n"), f"{one} WHERE n % 3 = 1"
         yield "order_labels", of_order | _label("metadata", "channel", "'\"app\"'"), f"{one} WHERE n % 5 = 1"
         yield "idempotency_keys", of_order | self._key(), f"{one} WHERE n > {self.orders // 2}"
+        yield "idempotent_operations", self._operation(), f"{one} WHERE n > {self.orders // 2}"
 
     @property
     def _rare(self) -> str:
@@ -216,6 +217,15 @@ class _Shop:
         created, expires = (self.spelling.time(f"{self._created} + {more}") for more in (0, 259_200))
         named = {"scope": "'place_order'", "key": "'key-' || n", "fingerprint": "'v1:0'", "order_version": "1"}
         return named | {"created_at": created, "expires_at": expires}
+
+    def _operation(self) -> dict[str, str]:
+        """Return an operation of an order: one in five hundred was never finished."""
+        created, ended, expires = (self.spelling.time(f"{self._created} + {more}") for more in (0, 60, 259_200))
+        named = {"tenant": f"'{self.tenant}'", "scope": "'pay'", "key": "'key-' || n", "fingerprint": "'v1:0'"}
+        texts = {"request": "'{}'", "owner": "'claim'", "recovery_point": "'charged'", "steps": "'{}'"}
+        state = "CASE WHEN n % 500 = 1 THEN 'in_progress' ELSE 'succeeded' END"
+        times = {"created_at": created, "updated_at": ended, "locked_until": ended, "expires_at": expires}
+        return named | texts | times | {"state": state, "fence": "1", "attempts": "1"}
 
 
 def _label(kind: str, name: str, value: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
-from orderkit.idempotency.leases import OPERATIONS, NewOperation, OperationRow, Progress, StoredOperation
+from orderkit.idempotency.leases import OPERATIONS, Hold, NewOperation, OperationRow, Progress, StoredOperation
 from orderkit.storage.memory.layer import Layer
 from orderkit.unit_of_work.changes import KeyReference
 
@@ -61,9 +61,7 @@ class MemoryOperations:
         row = self._look(lambda layer: _find(layer, key))
         return None if row is None else StoredOperation(row, time)
 
-    def take_over(
-        self, key: KeyReference, *, fence: int, owner: str, lease: timedelta, now: datetime | None = None
-    ) -> bool:
+    def take_over(self, hold: Hold, *, owner: str, lease: timedelta, now: datetime | None = None) -> bool:
         """Hold an operation whose lease has run out, under the next fence."""
         time = _time(now)
 
@@ -78,11 +76,9 @@ class MemoryOperations:
                 updated_at=time,
             )
 
-        return self._replace(key, fence, take)
+        return self._replace(hold, take)
 
-    def advance(
-        self, key: KeyReference, *, fence: int, progress: Progress, lease: timedelta, now: datetime | None = None
-    ) -> bool:
+    def advance(self, hold: Hold, *, progress: Progress, lease: timedelta, now: datetime | None = None) -> bool:
         """Write how far an operation has come, and renew its lease."""
         time = _time(now)
         changed = dict(progress.values()) | {
@@ -90,16 +86,16 @@ class MemoryOperations:
             "updated_at": time,
             "expires_at": time + progress.retention,
         }
-        return self._replace(key, fence, lambda row: row._replace(**changed))  # type: ignore[arg-type]  # by name
+        return self._replace(hold, lambda row: row._replace(**changed))  # type: ignore[arg-type]  # by name
 
-    def renew(self, key: KeyReference, *, fence: int, lease: timedelta, now: datetime | None = None) -> bool:
+    def renew(self, hold: Hold, *, lease: timedelta, now: datetime | None = None) -> bool:
         """Have the lease of an operation run out so long from now."""
         time = _time(now)
-        return self._replace(key, fence, lambda row: row._replace(locked_until=time + lease))
+        return self._replace(hold, lambda row: row._replace(locked_until=time + lease))
 
-    def drop(self, key: KeyReference, *, fence: int) -> bool:
+    def drop(self, hold: Hold) -> bool:
         """Remove an operation that had no effect yet, so that its key is free."""
-        return self._remove(key, lambda row: not row.finished and row.fence == fence)
+        return self._remove(hold.key, lambda row: not row.finished and row.hold == hold)
 
     def forget(self, key: KeyReference, *, now: datetime | None = None) -> bool:
         """Remove an operation, if it has finished and expired; return whether that was so."""
@@ -124,12 +120,12 @@ class MemoryOperations:
         expired = [row.reference for row in self._look(_all) if row.finished and row.expires_at <= time]
         return sum(self.forget(reference, now=time) for reference in expired[:limit])
 
-    def _replace(self, key: KeyReference, fence: int, change: Callable[[OperationRow], OperationRow | None]) -> bool:
-        """Change an operation if it is held under this fence, and the change is one."""
+    def _replace(self, hold: Hold, change: Callable[[OperationRow], OperationRow | None]) -> bool:
+        """Change an operation if this claim holds it, and the change is one."""
 
         def replace(layer: Layer) -> bool:
-            row = _find(layer, key)
-            changed = None if row is None or row.finished or row.fence != fence else change(row)
+            row = _find(layer, hold.key)
+            changed = None if row is None or row.finished or row.hold != hold else change(row)
             if changed is not None:
                 layer.update(OPERATIONS, changed)
             return changed is not None

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 import attrs
 
 from orderkit.errors import StorageBusy
-from orderkit.idempotency.leases import OPERATIONS, NewOperation, OperationRow, Progress, StoredOperation
+from orderkit.idempotency.leases import OPERATIONS, Hold, NewOperation, OperationRow, Progress, StoredOperation
 from orderkit.storage.sql.dialect import Dialect
 from orderkit.storage.sql.execution import Executor, Rows
 from orderkit.storage.sql.tables import kind_of
@@ -23,7 +23,7 @@ T = TypeVar("T")
 _TABLE = f"{{{OPERATIONS.name}}}"
 _TIMES = frozenset(column for column in OPERATIONS.columns if kind_of(OPERATIONS.name, column) == "time")
 _MATCHED = "tenant = :text AND scope = :text AND key = :text"
-_HELD = f"{_MATCHED} AND state = 'in_progress' AND fence = :integer"
+_HELD = f"{_MATCHED} AND state = 'in_progress' AND owner = :text AND fence = :integer"
 _DELETE = f"DELETE FROM {_TABLE}"
 
 _NOTHING = timedelta(0)
@@ -111,35 +111,31 @@ class SqlOperations:
         rows = self._fetch(*self._reading(key, self._clock(now)))
         return self._stored(rows[0], now) if rows else None
 
-    def take_over(
-        self, key: KeyReference, *, fence: int, owner: str, lease: timedelta, now: datetime | None = None
-    ) -> bool:
+    def take_over(self, hold: Hold, *, owner: str, lease: timedelta, now: datetime | None = None) -> bool:
         """Hold an operation whose lease has run out, under the next fence."""
         clock = self._clock(now)
         changes = "owner = :text, fence = fence + 1, attempts = attempts + 1"
         values = [owner, clock.after(lease), clock.after(_NOTHING)]
         template = f"UPDATE {_TABLE} SET {changes}, locked_until = {clock.time}, updated_at = {clock.time}"
         return self._change(
-            template, values, f"{_HELD} AND locked_until <= {clock.time}", (*key, fence, clock.after(_NOTHING))
+            template, values, f"{_HELD} AND locked_until <= {clock.time}", (*_named(hold), clock.after(_NOTHING))
         )
 
-    def advance(
-        self, key: KeyReference, *, fence: int, progress: Progress, lease: timedelta, now: datetime | None = None
-    ) -> bool:
+    def advance(self, hold: Hold, *, progress: Progress, lease: timedelta, now: datetime | None = None) -> bool:
         """Write how far an operation has come, and renew its lease."""
         clock = self._clock(now)
         values = [*progress.values().values(), *map(clock.after, (lease, _NOTHING, progress.retention))]
         columns = (*progress.values(), "locked_until", "updated_at", "expires_at")
-        return self._change(_update(columns, clock.time), values, _HELD, (*key, fence))
+        return self._change(_update(columns, clock.time), values, _HELD, _named(hold))
 
-    def renew(self, key: KeyReference, *, fence: int, lease: timedelta, now: datetime | None = None) -> bool:
+    def renew(self, hold: Hold, *, lease: timedelta, now: datetime | None = None) -> bool:
         """Have the lease of an operation run out so long from now."""
         clock = self._clock(now)
-        return self._change(_update(("locked_until",), clock.time), [clock.after(lease)], _HELD, (*key, fence))
+        return self._change(_update(("locked_until",), clock.time), [clock.after(lease)], _HELD, _named(hold))
 
-    def drop(self, key: KeyReference, *, fence: int) -> bool:
+    def drop(self, hold: Hold) -> bool:
         """Remove an operation that had no effect yet, so that its key is free."""
-        return self._change(_DELETE, (), _HELD, (*key, fence))
+        return self._change(_DELETE, (), _HELD, _named(hold))
 
     def forget(self, key: KeyReference, *, now: datetime | None = None) -> bool:
         """Remove an operation, if it has finished and expired; return whether that was so."""
@@ -204,6 +200,11 @@ class SqlOperations:
         columns = zip(OPERATIONS.columns, row, strict=False)
         values = [decode(value) if column in _TIMES else value for column, value in columns]
         return StoredOperation(OperationRow._make(cast("list[Any]", values)), decode(row[-1]) if now is None else now)
+
+
+def _named(hold: Hold) -> tuple[Value, ...]:
+    """Return the parameters of the condition that a claim holds an operation."""
+    return (*hold.key, hold.owner, hold.fence)
 
 
 def _markers(columns: Iterable[str], time: str) -> list[str]:

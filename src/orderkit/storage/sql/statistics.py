@@ -44,6 +44,11 @@ ASSUMED = {
         "sqlite_autoindex_orderkit_idempotency_keys_1": "100000 50000 50000 1",
         "orderkit_idempotency_keys_expiry": "100000 1",
     },
+    "idempotent_operations": {
+        "sqlite_autoindex_orderkit_idempotent_operations_1": "100000 50000 50000 1",
+        "orderkit_idempotent_operations_expiry": "100000 1",
+        "orderkit_idempotent_operations_stuck": "100 100 50 1",
+    },
 }
 """Rows of each index, and how many of them share its first column, its first two, and so on: what ANALYZE found in a
 shop with a million orders of two tenants, rounded (https://www.sqlite.org/fileformat2.html#stat1tab)."""

@@ -42,6 +42,7 @@ from orderkit.testing.conformance.operations import (
     Writing,
     by_every_clock,
     by_every_writing,
+    first,
     is_gone,
     lapsed,
     new_operation,
@@ -49,6 +50,7 @@ from orderkit.testing.conformance.operations import (
     opened,
     progressed,
     row_of,
+    second,
     started,
 )
 from orderkit.testing.conformance.transactions import Abandoned
@@ -68,7 +70,7 @@ class ForgettingOperationsChecks(StorageChecks):
     ) -> None:
         key = started(backend, tenant, now=now)
         with opened(backend) as kept:
-            assert kept.advance(key, fence=1, progress=SUCCEEDED, lease=AT_ONCE, now=now)
+            assert kept.advance(first(key), progress=SUCCEEDED, lease=AT_ONCE, now=now)
             before = row_of(backend, key)
             assert not kept.forget(key, now=None if now is None else now + RETENTION - TICK)
             assert row_of(backend, key) == before
@@ -81,7 +83,7 @@ class ForgettingOperationsChecks(StorageChecks):
         key, other = (started(backend, tenant, name, now=LONG_AGO) for name in ("key-1", "key-2"))
         much_later = LONG_AGO + 10 * RETENTION
         with opened(backend) as kept:
-            assert kept.advance(other, fence=1, progress=progressed(retention=AT_ONCE), lease=AT_ONCE, now=LONG_AGO)
+            assert kept.advance(first(other), progress=progressed(retention=AT_ONCE), lease=AT_ONCE, now=LONG_AGO)
             before = [row_of(backend, each) for each in (key, other)]
             for each in (key, other):
                 assert not kept.forget(each)
@@ -104,7 +106,7 @@ class ForgettingOperationsChecks(StorageChecks):
         with opened(backend) as kept:
             for key, retention in ((old, AT_ONCE), (new, LEASE)):
                 progress = progressed(OperationState.FAILED, retention=retention)
-                assert kept.advance(key, fence=1, progress=progress, lease=AT_ONCE)
+                assert kept.advance(first(key), progress=progress, lease=AT_ONCE)
             assert kept.forget_expired(1_000_000) >= 1
         assert is_gone(backend, old)
         assert not is_gone(backend, new)
@@ -126,7 +128,7 @@ class ForgettingOperationsChecks(StorageChecks):
             abandoned = [begin(tenant, mine, -(9 - n) * LEASE) for n, tenant in enumerate(reversed(tenants[:3]))]
             begin(tenants[3], mine, LEASE)
             finished = begin(tenants[4], mine, -9 * LEASE)
-            assert kept.advance(finished, fence=1, progress=SUCCEEDED, lease=-9 * LEASE, now=now)
+            assert kept.advance(first(finished), progress=SUCCEEDED, lease=-9 * LEASE, now=now)
             elsewhere = begin(tenants[0], other, -10 * LEASE)
             assert kept.stuck([mine], grace=AT_ONCE, limit=9, now=now) == abandoned
             assert kept.stuck([mine], grace=8 * LEASE, limit=9, now=now) == abandoned[:2]
@@ -143,7 +145,7 @@ class ForgettingOperationsChecks(StorageChecks):
         key = started(backend, tenant, name, now=LONG_AGO)
         progress = progressed(OperationState.SUCCEEDED, retention=retention)
         with opened(backend) as kept:
-            assert kept.advance(key, fence=1, progress=progress, lease=AT_ONCE, now=LONG_AGO)
+            assert kept.advance(first(key), progress=progress, lease=AT_ONCE, now=LONG_AGO)
         return key
 
 
@@ -156,10 +158,10 @@ class OperationTransactionChecks(StorageChecks):
         with backend.connect(transaction=True) as storage:
             kept = of(storage)
             assert kept.start(new_operation(tenant), lease=LEASE) is None
-            assert kept.take_over(old, fence=1, owner="second", lease=LEASE)
+            assert kept.take_over(first(old), owner="second", lease=LEASE)
             assert storage.commit(placing(order)) == WRITTEN
-            assert kept.advance(old, fence=2, progress=progressed(), lease=LEASE)
-            assert kept.renew(key, fence=1, lease=2 * LEASE)
+            assert kept.advance(second(old), progress=progressed(), lease=LEASE)
+            assert kept.renew(first(key), lease=2 * LEASE)
             assert storage.commit(moving(order)) == WRITTEN
             assert isinstance(kept.start(new_operation(tenant), lease=LEASE), StoredOperation)
             assert is_gone(backend, key)
@@ -173,15 +175,15 @@ class OperationTransactionChecks(StorageChecks):
         advanced, renewed, taken, dropped = keys = [lapsed(backend, tenant, name) for name in names]
         finished = started(backend, tenant, "finished")
         with opened(backend) as kept:
-            assert kept.advance(finished, fence=1, progress=SUCCEEDED, lease=AT_ONCE, now=NOON)
+            assert kept.advance(first(finished), progress=SUCCEEDED, lease=AT_ONCE, now=NOON)
         before = [row_of(backend, key) for key in (*keys, finished)]
         with pytest.raises(Abandoned), backend.connect(transaction=True) as storage:
             kept = of(storage)
             assert kept.start(new_operation(tenant), lease=LEASE) is None
-            assert kept.advance(advanced, fence=1, progress=SUCCEEDED, lease=LEASE)
-            assert kept.renew(renewed, fence=1, lease=LEASE)
-            assert kept.take_over(taken, fence=1, owner="second", lease=LEASE)
-            assert kept.drop(dropped, fence=1)
+            assert kept.advance(first(advanced), progress=SUCCEEDED, lease=LEASE)
+            assert kept.renew(first(renewed), lease=LEASE)
+            assert kept.take_over(first(taken), owner="second", lease=LEASE)
+            assert kept.drop(first(dropped))
             assert kept.forget(finished, now=NOON + RETENTION)
             raise Abandoned
         assert [row_of(backend, key) for key in (*keys, finished)] == before
@@ -192,11 +194,11 @@ class OperationTransactionChecks(StorageChecks):
     ) -> None:
         order, key = order_row(tenant), lapsed(backend, tenant)
         with opened(backend) as kept:
-            assert kept.take_over(key, fence=1, owner="second", lease=LEASE)
+            assert kept.take_over(first(key), owner="second", lease=LEASE)
         before = row_of(backend, key)
         with pytest.raises(LeaseLost), backend.connect(transaction=True) as storage:
             assert storage.commit(placing(order)) == WRITTEN
-            if not of(storage).advance(key, fence=1, progress=SUCCEEDED, lease=LEASE):
+            if not of(storage).advance(first(key), progress=SUCCEEDED, lease=LEASE):
                 raise LeaseLost(key.key, 1)
         assert read(backend, order) is None
         assert row_of(backend, key) == before
@@ -208,7 +210,7 @@ class OperationTransactionChecks(StorageChecks):
         order, key = order_row(tenant), lapsed(backend, tenant)
         with backend.connect(transaction=True) as storage:
             assert storage.commit(placing(order)) == WRITTEN
-            assert not writing(of(storage), key, 7)
+            assert not writing(of(storage), second(key))
             assert of(storage).start(new_operation(tenant), lease=LEASE) is not None
             assert storage.commit(moving(order)) == WRITTEN
         assert_record(read(backend, order), moved(order))
@@ -217,7 +219,7 @@ class OperationTransactionChecks(StorageChecks):
         key = started(backend, tenant)
         with backend.connect(transaction=True) as storage:
             kept = of(storage)
-        for use in (kept.read, lambda key: kept.renew(key, fence=1, lease=AT_ONCE)):
+        for use in (kept.read, lambda key: kept.renew(first(key), lease=AT_ONCE)):
             with pytest.raises(TransactionEnded):
                 use(key)
 
@@ -255,7 +257,7 @@ class OperationContentionChecks(StorageChecks):
 
         def contend(contender: int) -> bool:
             with opened(backend) as kept:
-                return kept.take_over(key, fence=1, owner=f"owner {contender}", lease=LEASE)
+                return kept.take_over(first(key), owner=f"owner {contender}", lease=LEASE)
 
         (winner,) = [n for n, won in enumerate(race(MANY, contend)) if won]
         row = row_of(backend, key)
@@ -270,7 +272,7 @@ class OperationContentionChecks(StorageChecks):
 
             def contend(contender: int, key: KeyReference = key) -> bool:
                 with opened(backend) as kept:
-                    return WRITINGS["take_over" if contender % 2 else ending](kept, key, 1)
+                    return WRITINGS["take_over" if contender % 2 else ending](kept, first(key))
 
             outcomes = race(4, contend)
             assert sum(outcomes) == 1
@@ -292,14 +294,14 @@ class OperationContentionChecks(StorageChecks):
 def take_over(backend: Backend[OrderStorage], key: KeyReference) -> bool:
     """Take a lapsed operation over from its first holder."""
     with opened(backend) as kept:
-        return kept.take_over(key, fence=1, owner="second", lease=LEASE)
+        return kept.take_over(first(key), owner="second", lease=LEASE)
 
 
 def place_as_holder(backend: Backend[OrderStorage], key: KeyReference, order: OrderRow) -> bool:
     """Write an order as the first holder of an operation, which ends with that."""
     try:
         with backend.connect(transaction=True) as storage:
-            if not of(storage).advance(key, fence=1, progress=SUCCEEDED, lease=LEASE):
+            if not of(storage).advance(first(key), progress=SUCCEEDED, lease=LEASE):
                 raise LeaseLost(key.key, 1)
             give_way()
             storage.commit(placing(order))
@@ -338,7 +340,7 @@ class AsyncOperationConformance(OperationConformance):
         async def contend(contender: int) -> bool:
             async with backend.backend.connect() as call:
                 return await call(
-                    lambda storage: of(storage).take_over(key, fence=1, owner=f"owner {contender}", lease=LEASE)
+                    lambda storage: of(storage).take_over(first(key), owner=f"owner {contender}", lease=LEASE)
                 )
 
         async def check() -> list[bool]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from orderkit.idempotency.leases import (
     STARTED,
     Held,
+    Hold,
     Lapsed,
     NewOperation,
     OperationRow,
@@ -42,8 +43,18 @@ SLACK = timedelta(minutes=10)
 
 by_every_clock = pytest.mark.parametrize("now", [NOON, None], ids=["given-clock", "own-clock"])
 
-Writing = Callable[[OperationStorage, KeyReference, int], bool]
-"""Write something about an operation under a fence."""
+Writing = Callable[[OperationStorage, Hold], bool]
+"""Write something about an operation under a claim."""
+
+
+def first(key: KeyReference) -> Hold:
+    """Return the claim that an operation is started under."""
+    return Hold(key, "first", 1)
+
+
+def second(key: KeyReference) -> Hold:
+    """Return the claim that took an operation over from the first."""
+    return Hold(key, "second", 2)
 
 
 def new_operation(tenant: str, key: str = "key-1", *, scope: str = "shop.pay", owner: str = "first") -> NewOperation:
@@ -61,10 +72,10 @@ def progressed(
 SUCCEEDED = progressed(OperationState.SUCCEEDED, result='{"id": 1}')
 
 WRITINGS: dict[str, Writing] = {
-    "take_over": lambda kept, key, fence: kept.take_over(key, fence=fence, owner="other", lease=LEASE),
-    "advance": lambda kept, key, fence: kept.advance(key, fence=fence, progress=SUCCEEDED, lease=LEASE),
-    "renew": lambda kept, key, fence: kept.renew(key, fence=fence, lease=LEASE),
-    "drop": lambda kept, key, fence: kept.drop(key, fence=fence),
+    "take_over": lambda kept, hold: kept.take_over(hold, owner="other", lease=LEASE),
+    "advance": lambda kept, hold: kept.advance(hold, progress=SUCCEEDED, lease=LEASE),
+    "renew": lambda kept, hold: kept.renew(hold, lease=LEASE),
+    "drop": lambda kept, hold: kept.drop(hold),
 }
 by_every_writing = pytest.mark.parametrize("writing", WRITINGS.values(), ids=list(WRITINGS))
 
@@ -115,7 +126,7 @@ def lapsed(backend: Backend[OrderStorage], tenant: str, key: str = "key-1") -> K
     """Start an operation, let its lease run out and return its key."""
     reference = started(backend, tenant, key, now=None)
     with opened(backend) as kept:
-        assert kept.renew(reference, fence=1, lease=AT_ONCE)
+        assert kept.renew(first(reference), lease=AT_ONCE)
     return reference
 
 
@@ -159,7 +170,7 @@ class StartingChecks(StorageChecks):
         with opened(backend) as kept:
             assert kept.start(another, lease=AT_ONCE, now=later) == StoredOperation(before, later)
             assert kept.start(another, lease=AT_ONCE) is not None
-            assert kept.advance(key, fence=1, progress=SUCCEEDED, lease=LEASE, now=NOON)
+            assert kept.advance(first(key), progress=SUCCEEDED, lease=LEASE, now=NOON)
             stored = kept.start(another, lease=AT_ONCE, now=later)
         assert stored is not None
         assert stored.row == row_of(backend, key) != before
@@ -174,9 +185,9 @@ class StartingChecks(StorageChecks):
         assert isinstance(held, Held)
         assert 0 < held.retry_after <= LEASE.total_seconds()
         with opened(backend) as kept:
-            assert kept.renew(key, fence=1, lease=AT_ONCE, now=now)
+            assert kept.renew(first(key), lease=AT_ONCE, now=now)
             assert isinstance(judge(found(backend, key, now), "v1:abc"), Lapsed)
-            assert kept.advance(key, fence=1, progress=SUCCEEDED, lease=LEASE, now=now)
+            assert kept.advance(first(key), progress=SUCCEEDED, lease=LEASE, now=now)
         assert isinstance(judge(found(backend, key, now), "v1:abc"), Replayed)
 
     def test_every_value_is_kept(self, backend: Backend[OrderStorage]) -> None:
@@ -188,12 +199,12 @@ class StartingChecks(StorageChecks):
         def check(texts: tuple[str, str, str, str, str, str | None, str | None], now: datetime) -> None:
             scope, request, owner, point, steps, result, error = texts
             key = KeyReference(fresh_tenant(), scope, uuid4().hex)
-            second = timedelta(seconds=1, microseconds=1)
-            progress = Progress(OperationState.FAILED, point, steps, result, error, second)
-            end = now + second
+            lapse = timedelta(seconds=1, microseconds=1)
+            progress = Progress(OperationState.FAILED, point, steps, result, error, lapse)
+            end = now + lapse
             with opened(backend) as kept:
-                assert kept.start(NewOperation(key, scope, request, owner, second), lease=second, now=now) is None
-                assert kept.advance(key, fence=1, progress=progress, lease=second, now=now)
+                assert kept.start(NewOperation(key, scope, request, owner, lapse), lease=lapse, now=now) is None
+                assert kept.advance(Hold(key, owner, 1), progress=progress, lease=lapse, now=now)
             assert row_of(backend, key) == OperationRow(
                 *key, scope, request, "failed", owner, 1, 1, end, point, steps, result, error, now, now, end
             )
@@ -215,7 +226,7 @@ class StartingChecks(StorageChecks):
         key = started(backend, tenant)
         long = Progress(OperationState.IN_PROGRESS, "charged", MEGABYTE, MEGABYTE, MEGABYTE, RETENTION)
         with opened(backend) as kept:
-            assert kept.advance(key, fence=1, progress=long, lease=LEASE)
+            assert kept.advance(first(key), progress=long, lease=LEASE)
         row = row_of(backend, key)
         assert row.steps == row.result == row.error == MEGABYTE
 
@@ -229,18 +240,18 @@ class StartingChecks(StorageChecks):
         with opened(backend) as kept:
             assert kept.read(other) is None
             for writing in WRITINGS.values():
-                assert not writing(kept, other, 1)
+                assert not writing(kept, first(other))
             assert not kept.forget(other)
             assert kept.start(new_operation(tenant)._replace(reference=other), lease=AT_ONCE) is None
-            assert kept.take_over(other, fence=1, owner="other", lease=LEASE)
-            assert kept.advance(other, fence=2, progress=progressed(retention=AT_ONCE), lease=LEASE)
-            assert kept.renew(other, fence=2, lease=LEASE)
-            assert kept.drop(other, fence=2)
+            assert kept.take_over(first(other), owner="second", lease=LEASE)
+            assert kept.advance(second(other), progress=progressed(retention=AT_ONCE), lease=LEASE)
+            assert kept.renew(second(other), lease=LEASE)
+            assert kept.drop(second(other))
         assert row_of(backend, key) == before
 
 
 class HoldingChecks(StorageChecks):
-    """An operation is written under the fence of its holder, and by nobody else."""
+    """An operation is written under the claim of its holder, and by nobody else."""
 
     def test_an_operation_is_taken_over_once_its_lease_has_run_out(
         self, backend: Backend[OrderStorage], tenant: str
@@ -248,24 +259,23 @@ class HoldingChecks(StorageChecks):
         key = started(backend, tenant)
         end = NOON + LEASE
         with opened(backend) as kept:
-            assert kept.advance(key, fence=1, progress=progressed(), lease=LEASE, now=NOON)
+            assert kept.advance(first(key), progress=progressed(), lease=LEASE, now=NOON)
             before = row_of(backend, key)
-            assert not kept.take_over(key, fence=1, owner="second", lease=LEASE, now=end - TICK)
+            assert not kept.take_over(first(key), owner="second", lease=LEASE, now=end - TICK)
             assert row_of(backend, key) == before
-            assert kept.take_over(key, fence=1, owner="second", lease=LEASE, now=end)
+            assert kept.take_over(first(key), owner="second", lease=LEASE, now=end)
             taken = before._replace(owner="second", fence=2, attempts=2, locked_until=end + LEASE, updated_at=end)
             assert row_of(backend, key) == taken
-            for fence in (1, 3):
-                assert not kept.take_over(key, fence=fence, owner="third", lease=LEASE, now=end + LEASE)
+            assert not kept.take_over(first(key), owner="third", lease=LEASE, now=end + LEASE)
             assert row_of(backend, key) == taken
 
     def test_a_lease_runs_out_by_the_clock_of_the_storage(self, backend: Backend[OrderStorage], tenant: str) -> None:
         key = started(backend, tenant, now=None)
         with opened(backend) as kept:
-            assert not kept.take_over(key, fence=1, owner="second", lease=LEASE)
-            assert kept.renew(key, fence=1, lease=AT_ONCE)
-            assert kept.take_over(key, fence=1, owner="second", lease=LEASE)
-            assert not kept.take_over(key, fence=2, owner="third", lease=LEASE)
+            assert not kept.take_over(first(key), owner="second", lease=LEASE)
+            assert kept.renew(first(key), lease=AT_ONCE)
+            assert kept.take_over(first(key), owner="second", lease=LEASE)
+            assert not kept.take_over(second(key), owner="third", lease=LEASE)
         row, seen_at = found(backend, key)
         assert (row.owner, row.fence, row.attempts) == ("second", 2, 2)
         assert AT_ONCE < row.locked_until - seen_at <= LEASE
@@ -278,7 +288,7 @@ class HoldingChecks(StorageChecks):
         before = row_of(backend, key)
         later = None if now is None else now + LEASE
         with opened(backend) as kept:
-            assert kept.advance(key, fence=1, progress=progressed(), lease=2 * LEASE, now=later)
+            assert kept.advance(first(key), progress=progressed(), lease=2 * LEASE, now=later)
             after = row_of(backend, key)
             assert [after.state, after.recovery_point, after.steps, after.result, after.error] == [*progressed()[:5]]
             assert (*after[:5], *after[6:9], after.created_at) == (*before[:5], *before[6:9], before.created_at)
@@ -286,7 +296,7 @@ class HoldingChecks(StorageChecks):
             times = (after.locked_until, after.updated_at, after.expires_at)
             for value, lapse in zip(times, (2 * LEASE, AT_ONCE, RETENTION), strict=True):
                 assert_near(value, time + lapse, now)
-            assert kept.advance(key, fence=1, progress=SUCCEEDED, lease=LEASE, now=later)
+            assert kept.advance(first(key), progress=SUCCEEDED, lease=LEASE, now=later)
         assert row_of(backend, key).result == SUCCEEDED.result
 
     @by_every_clock
@@ -297,33 +307,48 @@ class HoldingChecks(StorageChecks):
         before = row_of(backend, key)
         with opened(backend) as kept:
             for lease in (2 * LEASE, 2 * LEASE, AT_ONCE):
-                assert kept.renew(key, fence=1, lease=lease, now=now)
+                assert kept.renew(first(key), lease=lease, now=now)
                 after = row_of(backend, key)
                 assert after._replace(locked_until=before.locked_until) == before
                 assert_near(after.locked_until, (datetime.now(UTC) if now is None else now) + lease, now)
-            assert kept.take_over(key, fence=1, owner="second", lease=LEASE, now=now)
+            assert kept.take_over(first(key), owner="second", lease=LEASE, now=now)
 
     def test_a_dropped_operation_is_started_anew(self, backend: Backend[OrderStorage], tenant: str) -> None:
         key, other = started(backend, tenant), started(backend, tenant, "key-2")
         with opened(backend) as kept:
-            assert kept.drop(key, fence=1)
-            assert not kept.drop(key, fence=1)
+            assert kept.drop(first(key))
+            assert not kept.drop(first(key))
         assert is_gone(backend, key)
         assert row_of(backend, other).fence == 1
         assert started(backend, tenant) == key
 
     @by_every_writing
-    @pytest.mark.parametrize("fence", [0, 1, 3])
-    def test_nothing_is_written_under_another_fence(
-        self, backend: Backend[OrderStorage], tenant: str, writing: Writing, fence: int
+    @pytest.mark.parametrize(("owner", "fence"), [("first", 1), ("second", 1), ("first", 2), ("second", 3)])
+    def test_nothing_is_written_under_another_claim(
+        self, backend: Backend[OrderStorage], tenant: str, writing: Writing, owner: str, fence: int
     ) -> None:
         key = lapsed(backend, tenant)
         with opened(backend) as kept:
-            assert kept.take_over(key, fence=1, owner="second", lease=AT_ONCE)
+            assert kept.take_over(first(key), owner="second", lease=AT_ONCE)
             before = row_of(backend, key)
-            assert not writing(kept, key, fence)
+            assert not writing(kept, Hold(key, owner, fence))
             assert row_of(backend, key) == before
-            assert writing(kept, key, 2)
+            assert writing(kept, second(key))
+
+    @by_every_writing
+    def test_a_claim_ends_with_the_operation_it_was_made_on(
+        self, backend: Backend[OrderStorage], tenant: str, writing: Writing
+    ) -> None:
+        key = lapsed(backend, tenant)
+        with opened(backend) as kept:
+            assert kept.take_over(first(key), owner="second", lease=LEASE)
+            assert kept.drop(second(key))
+            assert kept.start(new_operation(tenant, owner="anew"), lease=AT_ONCE) is None
+            before = row_of(backend, key)
+            assert before.fence == 1
+            for hold in (first(key), second(key)):
+                assert not writing(kept, hold)
+        assert row_of(backend, key) == before
 
     @by_every_writing
     @pytest.mark.parametrize("state", [OperationState.SUCCEEDED, OperationState.FAILED])
@@ -332,10 +357,10 @@ class HoldingChecks(StorageChecks):
     ) -> None:
         key = started(backend, tenant, now=None)
         with opened(backend) as kept:
-            assert kept.advance(key, fence=1, progress=progressed(state), lease=AT_ONCE)
+            assert kept.advance(first(key), progress=progressed(state), lease=AT_ONCE)
             before = row_of(backend, key)
             assert before.state == state
-            assert not writing(kept, key, 1)
+            assert not writing(kept, first(key))
         assert row_of(backend, key) == before
 
     @by_every_writing
@@ -344,6 +369,5 @@ class HoldingChecks(StorageChecks):
     ) -> None:
         key = new_operation(tenant).reference
         with opened(backend) as kept:
-            assert not writing(kept, key, 1)
-            assert not writing(kept, key, 0)
+            assert not writing(kept, first(key))
         assert is_gone(backend, key)
