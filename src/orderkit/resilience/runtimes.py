@@ -83,8 +83,8 @@ class Runtime(Protocol):
         ...
 
 
-class Overtime(Exception):
-    """The time of `Runtime.within` was over."""
+class Overtime(TimeoutError):
+    """The time of `Runtime.within` or `Runtime.race` was over."""
 
 
 class Stopped(Exception):
