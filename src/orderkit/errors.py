@@ -10,11 +10,13 @@ OrderKitError
 │   ├── InvalidKey                an idempotency key, tenant or id that cannot be used
 │   ├── UnreadableFile            (cli.output: a file that cannot be read or written as a whole)
 │   └── ConfigurationError        settings, URL or driver that cannot work
+│       ├── NotJson               (idempotency.outcomes: a value that cannot be kept as JSON)
 │       ├── InvalidPolicy         (resilience.layers: layers that cannot stand together, or be used this way)
 │       └── NotConfirmed          (cli.output: what cannot be undone was not agreed to)
 ├── Refused                       a rule of the domain said no; the order is what it was
 ├── NotFound
-│   └── OrderNotFound
+│   ├── OrderNotFound
+│   └── OperationNotFound         (idempotency.runs: no operation was started under this key)
 ├── Conflict                      somebody else was there first
 │   ├── VersionConflict           the order moved on
 │   ├── AlreadyExists             order id or order number taken
@@ -25,6 +27,8 @@ OrderKitError
 │   ├── CircuitOpen               the other side has failed too often of late
 │   ├── RateLimited               too many calls in a time
 │   └── BulkheadFull              too many calls at once
+├── OutcomeUnknown                (idempotency.operations: a foreign call whose outcome nobody knows)
+├── OperationFailed               (idempotency.operations: the answer was an error that cannot be made again)
 ├── DeadlineExceeded              the time of a call or of an attempt was over
 └── StorageError                  the place that keeps orders
     ├── StorageUnavailable        not reached; nothing was written

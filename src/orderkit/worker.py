@@ -12,7 +12,8 @@ import attrs
 
 from orderkit.domain.commands import ExpireOrder
 from orderkit.domain.status import OrderStatus
-from orderkit.errors import NewerSchema, Refused
+from orderkit.errors import NewerSchema, Refused, SchemaMissing
+from orderkit.idempotency.ports import KeepsOperations
 from orderkit.orders.cursors import Position
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.scripts import OrderPolicy, execute
@@ -46,6 +47,18 @@ def collect_keys(_policy: OrderPolicy, unit: UnitOfWork[OrderStorage]) -> Progre
     return Progress(done, done == KEY_BATCH)
 
 
+def collect_operations(_policy: OrderPolicy, unit: UnitOfWork[OrderStorage]) -> Progress:
+    """Remove leased operations that have finished and expired, of every tenant; one under way is never removed."""
+    if not isinstance(unit.storage, KeepsOperations):
+        return Progress(0, more=False)
+    try:
+        done = unit.storage.operations.forget_expired(KEY_BATCH)
+    except SchemaMissing:
+        # Tables of a revision that has none yet work on without it.
+        return Progress(0, more=False)
+    return Progress(done, done == KEY_BATCH)
+
+
 def expire_orders(policy: OrderPolicy, unit: UnitOfWork[OrderStorage]) -> Progress:
     """Expire the pending orders of the bound tenant whose time is over, in one commit.
 
@@ -70,5 +83,9 @@ def _expire(policy: OrderPolicy, unit: UnitOfWork[OrderStorage], order_id: str) 
     return True
 
 
-STEPS: Final[Mapping[str, Step]] = {"collect_keys": collect_keys, "expire_orders": expire_orders}
+STEPS: Final[Mapping[str, Step]] = {
+    "collect_keys": collect_keys,
+    "collect_operations": collect_operations,
+    "expire_orders": expire_orders,
+}
 """Every step by name."""

@@ -305,6 +305,15 @@ def _backlog(backlog: Backlog) -> Iterator[Finding]:
         DAY,
         "Run `orderkit sweep --until-done`, and from then on by cron or a timer.",
     )
+    if backlog.operations is not None:
+        yield _heap(
+            "operations_stuck",
+            backlog.operations,
+            "operations are under way with nobody at work on them",
+            15 * MINUTE,
+            "Call `kit.operations.resume` with their definitions every few minutes; `report` tells what is unknown of "
+            "one, and `settle` says what came of it.",
+        )
     yield _heap(
         "orders_overdue",
         backlog.orders,

@@ -17,6 +17,7 @@ commands = typer.Typer()
 
 _STEPS: Final = {
     "collect_keys": "expired idempotency keys removed, of every tenant",
+    "collect_operations": "leased operations removed that have finished and expired, of every tenant",
     "expire_orders": "pending orders expired whose time is over, of this tenant",
 }
 

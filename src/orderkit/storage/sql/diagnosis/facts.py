@@ -119,12 +119,14 @@ class Backlog:
         keys: Idempotency records that have expired.
         orders: Pending orders whose time is over.
         tenants: Some of the tenants they belong to.
+        operations: Leased operations that nobody is at work on; None where the tables have none yet.
     """
 
     outbox: Heap
     keys: Heap
     orders: Heap
     tenants: tuple[str, ...] = ()
+    operations: Heap | None = None
 
 
 @attrs.frozen

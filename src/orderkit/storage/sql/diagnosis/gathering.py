@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ROUNDS = 7
+_STUCK = "{idempotent_operations} WHERE state = 'in_progress' AND locked_until <= :time"
 
 
 def gather(engine: Engine, *, schema: str | None, migrations: Migrations) -> Facts:
@@ -74,7 +75,9 @@ class _Looking:
         server = self._try("server", self._server)
         tables = self._try("tables", lambda: _tables(migrations))
         there = tables is None or not tables.absent
-        backlog = self._try("backlog", self._backlog) if there else None
+        # Tables of an older revision keep no leased operations.
+        keeps_operations = tables is None or not any("idempotent_operations" in name for name in tables.missing)
+        backlog = self._try("backlog", lambda: self._backlog(keeps_operations)) if there else None
         return Facts(link, tables, server, backlog, unknown=self._unknown)
 
     def _try(self, part: str, look: Callable[[], T]) -> T | None:
@@ -123,7 +126,7 @@ class _Looking:
             return postgresql.look(self._probe)
         return mariadb.look(self._probe)
 
-    def _backlog(self) -> Backlog:
+    def _backlog(self, keeps_operations: bool) -> Backlog:
         now = datetime.now(UTC)
 
         def heap(rows: str, oldest: str) -> Heap:
@@ -138,6 +141,7 @@ class _Looking:
             heap("{idempotency_keys} WHERE expires_at <= :time", "expires_at"),
             heap(overdue, "expires_at"),
             tuple(str(tenant) for (tenant,) in self._probe.rows(f"SELECT DISTINCT tenant FROM {overdue} LIMIT 5", now)),
+            heap(_STUCK, "locked_until") if keeps_operations else None,
         )
 
     def _outbox(self, now: datetime) -> Heap:
