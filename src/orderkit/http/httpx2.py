@@ -1,0 +1,139 @@
+"""Transports that make a client of `httpx2` resilient.
+
+```python
+import httpx2
+
+from orderkit.http.httpx2 import ResilientTransport
+from orderkit.resilience import AttemptTimeout, CircuitBreaker, Deadline, Operation, Policy, Retry
+
+policy = Policy(
+    Deadline(10),
+    Retry(on=httpx2.TransportError),
+    CircuitBreaker("payments"),
+    AttemptTimeout(2),
+    operation=Operation.SAFE,
+)
+client = httpx2.Client(transport=ResilientTransport(policy))
+```
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Final, Self, Unpack
+
+import httpx2
+
+from orderkit.http.bodies import Body
+from orderkit.http.exchanges import Core, Options
+from orderkit.http.libraries import Library
+from orderkit.http.ways import Awaiting, Blocking
+from orderkit.resilience import Policy
+from orderkit.resilience.runtimes import drive
+
+__all__ = ["AsyncResilientTransport", "ResilientTransport"]
+
+
+class _Body(Body, httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """The body of a response, as clients of httpx2 know it."""
+
+
+LIBRARY: Final = Library(
+    transport_error=httpx2.TransportError,
+    timeout_error=httpx2.TimeoutException,
+    status_error=httpx2.HTTPStatusError,
+    bytes_body=httpx2.ByteStream,
+    body=_Body,
+)
+
+
+class ResilientTransport(httpx2.BaseTransport):
+    """Send the requests of a `httpx2.Client` by a policy; see `orderkit.http.exchanges`.
+
+    Args:
+        policy: What surrounds each request.
+        transport: What sends it; a `httpx2.HTTPTransport` where absent.
+        **options: See `Options`.
+
+    Raises:
+        InvalidPolicy: The policy cannot be that of a transport.
+    """
+
+    def __init__(
+        self, policy: Policy, transport: httpx2.BaseTransport | None = None, **options: Unpack[Options]
+    ) -> None:
+        self._core = Core[httpx2.Request, httpx2.Response](LIBRARY, policy, **options)
+        self._transport = httpx2.HTTPTransport() if transport is None else transport
+        self._ways = Blocking(self._transport.handle_request)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the response to a request: the first that stands for no failure, or that of the last attempt.
+
+        Raises:
+            Rejected: It was not let through; also a `httpx2.TransportError`.
+            DeadlineExceeded: Its time was over; also a `httpx2.TimeoutException`.
+            httpx2.TransportError: What the last attempt failed with.
+        """
+        return drive(self._core.send(request, self._ways))
+
+    def close(self) -> None:
+        """Close the transport that sends."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        self._transport.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._transport.__exit__(exc_type, exc_value, traceback)
+
+
+class AsyncResilientTransport(httpx2.AsyncBaseTransport):
+    """Send the requests of a `httpx2.AsyncClient` by a policy, as `ResilientTransport` does.
+
+    Args:
+        policy: What surrounds each request.
+        transport: What sends it; a `httpx2.AsyncHTTPTransport` where absent.
+        **options: See `Options`.
+
+    Raises:
+        InvalidPolicy: The policy cannot be that of a transport.
+    """
+
+    def __init__(
+        self, policy: Policy, transport: httpx2.AsyncBaseTransport | None = None, **options: Unpack[Options]
+    ) -> None:
+        self._core = Core[httpx2.Request, httpx2.Response](LIBRARY, policy, **options)
+        self._transport = httpx2.AsyncHTTPTransport() if transport is None else transport
+        self._ways = Awaiting(self._transport.handle_async_request)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the response to a request; see `ResilientTransport.handle_request`.
+
+        Raises:
+            Rejected: It was not let through; also a `httpx2.TransportError`.
+            DeadlineExceeded: Its time was over; also a `httpx2.TimeoutException`.
+            httpx2.TransportError: What the last attempt failed with.
+        """
+        return await self._core.send(request, self._ways)
+
+    async def aclose(self) -> None:
+        """Close the transport that sends."""
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._transport.__aexit__(exc_type, exc_value, traceback)
