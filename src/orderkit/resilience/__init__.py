@@ -20,6 +20,7 @@ from orderkit.resilience.backoff import Backoff, read_retry_after
 from orderkit.resilience.breaker import BreakerMode, CircuitBreaker, CircuitState, Verdict
 from orderkit.resilience.budgets import RetryBudget
 from orderkit.resilience.bulkhead import Bulkhead
+from orderkit.resilience.cache import AsyncCache, Cache, ReadThrough
 from orderkit.resilience.deadlines import AttemptTimeout, Deadline, time_left
 from orderkit.resilience.events import (
     CacheAnswered,
@@ -41,16 +42,24 @@ from orderkit.resilience.hedging import Hedge
 from orderkit.resilience.layers import InvalidPolicy
 from orderkit.resilience.operations import Operation, nothing_sent
 from orderkit.resilience.policy import Policy
+from orderkit.resilience.ratelimit import Allowance, AsyncRateLimit, RateLimit, RateStrategy
+from orderkit.resilience.redis import RedisClients, RedisConnection
 from orderkit.resilience.registry import Registry
 from orderkit.resilience.retrying import Retry
+from orderkit.resilience.sharing import RedisCircuits, SharedCircuit
+from orderkit.resilience.stores import LocalStore, RedisStore
 from orderkit.resilience.tripping import ConsecutiveFailures, FailureRate, SlowCalls
 
 __all__ = [
+    "Allowance",
+    "AsyncCache",
+    "AsyncRateLimit",
     "AttemptTimeout",
     "Backoff",
     "BreakerMode",
     "Bulkhead",
     "BulkheadFull",
+    "Cache",
     "CacheAnswered",
     "CallRejected",
     "CircuitBreaker",
@@ -70,16 +79,25 @@ __all__ = [
     "HedgeStarted",
     "InvalidPolicy",
     "Listener",
+    "LocalStore",
     "Operation",
     "Policy",
     "PolicyEvent",
+    "RateLimit",
     "RateLimited",
+    "RateStrategy",
+    "ReadThrough",
+    "RedisCircuits",
+    "RedisClients",
+    "RedisConnection",
+    "RedisStore",
     "Registry",
     "Rejected",
     "Retry",
     "RetryBudget",
     "RetryGivenUp",
     "RetryScheduled",
+    "SharedCircuit",
     "SlowCalls",
     "TimedOut",
     "Verdict",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from weakref import WeakKeyDictionary
+
+from orderkit.resilience import conditions
+from orderkit.resilience.layers import checked
+from orderkit.resilience.redis import RedisConnection, Script, Unreachable, tell_degraded
 
 if TYPE_CHECKING:
     from orderkit.resilience.breaker import CircuitBreaker
@@ -19,3 +25,65 @@ class SharedCircuit(Protocol):
     async def publish(self, breaker: CircuitBreaker, invocation: Invocation[Any]) -> None:
         """Tell the others if a breaker has just opened here, after a call that failed."""
         ...
+
+
+_LENGTHEN = Script(
+    "if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], 'open', 'PX', ARGV[1]) end"
+)
+
+
+class RedisCircuits:
+    """Share through Redis which circuits are open, by the names of their breakers.
+
+    Whoever opens a circuit says for how long; the others reject calls for the rest of that time. Each process then
+    tries for itself whether the other side is back.
+
+    Args:
+        connection: The way to Redis.
+        refresh: Seconds for which a breaker does not look again.
+        prefix: What its keys begin with.
+    """
+
+    def __init__(self, connection: RedisConnection, *, refresh: float = 1.0, prefix: str = "orderkit:circuit") -> None:
+        self._connection = connection
+        self._refresh = checked(refresh, "The seconds between looks at other processes")
+        self._prefix = prefix
+        self._lock = threading.Lock()
+        self._look_at: WeakKeyDictionary[CircuitBreaker, float] = WeakKeyDictionary()
+        self._told_until: WeakKeyDictionary[CircuitBreaker, float] = WeakKeyDictionary()
+
+    async def look(self, breaker: CircuitBreaker, invocation: Invocation[Any]) -> None:
+        """Open a breaker if another process has, before a call; look only now and then."""
+        now = conditions.present.monotonic()
+        with self._lock:
+            if now < self._look_at.get(breaker, now):
+                return
+            self._look_at[breaker] = now + self._refresh
+        try:
+            left = await self._connection.run(invocation.runtime, "PTTL", self._key(breaker))
+        except Unreachable as error:
+            tell_degraded(invocation, breaker.kind, error)
+            return
+        if cast("int", left) > 0:
+            breaker.opened_by_others(cast("int", left) / 1000)
+
+    async def publish(self, breaker: CircuitBreaker, invocation: Invocation[Any]) -> None:
+        """Tell the others if a breaker has just opened here, after a call that failed."""
+        left = breaker.seconds_left
+        if breaker.mode != "enforced" or left <= 0:
+            return
+        until = conditions.present.monotonic() + left
+        with self._lock:
+            # Calls that were under way when it opened fail later, and have nothing to add.
+            if until <= self._told_until.get(breaker, 0.0) + 0.001:
+                return
+            self._told_until[breaker] = until
+        try:
+            await self._connection.evaluate(
+                invocation.runtime, _LENGTHEN, [self._key(breaker)], max(1, int(left * 1000))
+            )
+        except Unreachable as error:
+            tell_degraded(invocation, breaker.kind, error)
+
+    def _key(self, breaker: CircuitBreaker) -> str:
+        return f"{self._prefix}:{breaker.name}"

@@ -1,0 +1,344 @@
+"""The way to Redis, for threads and event loops alike: short waits, and none at all while it is known to be gone.
+
+It needs `orderkit[redis]`. Nothing that depends on Redis stops without it: a layer goes on by itself, and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, cast
+
+import attrs
+
+from orderkit.errors import ConfigurationError
+from orderkit.resilience import conditions
+from orderkit.resilience.events import Degraded, Listener, PolicyEvent, tell
+from orderkit.resilience.layers import checked, counted
+from orderkit.resilience.runtimes import Runtime, ThreadRuntime
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+Word: TypeAlias = str | bytes | int | float
+"""A word of a command."""
+
+
+class RedisClient(Protocol):
+    """A client as of redis-py, synchronous or of asyncio: of the latter, what this returns is awaited."""
+
+    def execute_command(self, *words: Word) -> object:
+        """Send a command and return the reply."""
+        ...
+
+
+class Unreachable(Exception):
+    """Redis was not reached, or did not do what it was asked; a layer then goes on by itself.
+
+    Attributes:
+        cause: The class of what was raised.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Audience(Protocol):
+    """Whom a layer tells what happens, such as an invocation."""
+
+    @property
+    def policy(self) -> str:
+        """In whose name."""
+        ...
+
+    def tell(self, event: PolicyEvent) -> None:
+        """Tell an event."""
+        ...
+
+
+@attrs.frozen
+class Listeners:
+    """The audience of what is used without a policy.
+
+    Args:
+        policy: In whose name it is told.
+        listeners: Who is told.
+    """
+
+    policy: str
+    listeners: Sequence[Listener] = ()
+
+    def tell(self, event: PolicyEvent) -> None:
+        """Tell an event."""
+        tell(self.listeners, event)
+
+
+def tell_degraded(audience: Audience, layer: str, error: Unreachable) -> None:
+    """Tell that a layer goes on by itself."""
+    audience.tell(Degraded(policy=audience.policy, layer=layer, error=error.cause))
+
+
+class Script:
+    """A program in Lua that Redis runs as one step.
+
+    Args:
+        text: What it says.
+
+    Attributes:
+        text: What it says.
+        digest: The name by which Redis knows it.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode()).hexdigest()  # noqa: S324 - a name, not a secret
+
+
+@attrs.frozen
+class RedisClients:
+    """Clients of the application, which makes and closes them; their own time-outs and retries hold.
+
+    Args:
+        client: What threads use; none where there are only event loops.
+        asynchronous: Return what the running event loop uses; called once for each.
+    """
+
+    client: RedisClient | None = None
+    asynchronous: Callable[[], RedisClient] | None = None
+
+    def open(self) -> RedisClient:
+        """Return what threads use."""
+        if self.client is None:
+            raise ConfigurationError("No client of Redis was given for threads: `RedisClients(client=...)`.")
+        return self.client
+
+    def open_here(self) -> RedisClient:
+        """Return what the running event loop uses."""
+        if self.asynchronous is None:
+            raise ConfigurationError("No client of Redis was given for event loops: `RedisClients(asynchronous=...)`.")
+        return self.asynchronous()
+
+    def __str__(self) -> str:
+        return "clients of the application"
+
+
+@attrs.frozen
+class _Address:
+    """Where Redis is, and how long to wait for it."""
+
+    url: str
+    timeout: float
+    connections: int
+
+    def open(self) -> RedisClient:
+        """Make the client of all threads."""
+        import redis
+
+        pool = redis.BlockingConnectionPool.from_url(self.url, **self._options())
+        return cast("RedisClient", redis.Redis.from_pool(pool))
+
+    def open_here(self) -> RedisClient:
+        """Make the client of the running event loop."""
+        from redis.asyncio import BlockingConnectionPool, Redis
+
+        pool = BlockingConnectionPool.from_url(self.url, **self._options())
+        return cast("RedisClient", Redis.from_pool(pool))
+
+    def _options(self) -> dict[str, Any]:
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return {
+            "max_connections": self.connections,
+            # Longer than a reply may take: that all places are taken is no sign that Redis is gone.
+            "timeout": 5 * self.timeout,
+            "socket_timeout": self.timeout,
+            "socket_connect_timeout": self.timeout,
+            # By default redis-py tries again for seconds, in which a layer could long have gone on by itself.
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+        }
+
+    def __str__(self) -> str:
+        return masked(self.url)
+
+
+class RedisConnection:
+    """Reach one Redis from threads and from any number of event loops.
+
+    After a failure it is left alone for `rest` seconds, in which nobody waits for it; then one call tries for all.
+
+    Args:
+        source: Its URL, such as `redis://127.0.0.1:6379/0`, `rediss://` with TLS or `unix://`; or clients.
+        timeout: Seconds to wait for a connection, and for a reply.
+        rest: Seconds for which it is left alone after a failure.
+        connections: How many connections there are at most for all threads together, and for each event loop.
+
+    Raises:
+        ConfigurationError: The URL is none of Redis, or its library is not installed.
+    """
+
+    def __init__(
+        self, source: str | RedisClients, *, timeout: float = 0.2, rest: float = 1.0, connections: int = 32
+    ) -> None:
+        self._rest = checked(rest, "The rest that Redis is given")
+        checked(timeout, "The time-out of Redis")
+        counted(connections, "The connections to Redis")
+        self._source = source if isinstance(source, RedisClients) else _Address(source, timeout, connections)
+        self._failures, self._severe = _failures()
+        self._client: RedisClient | None = None
+        self._here: dict[AbstractEventLoop, RedisClient] = {}
+        self._lock = threading.Lock()
+        self._gone = False
+        self._again_at = 0.0
+        self._cause = ""
+        if isinstance(self._source, _Address):
+            _check(self._source.url)
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    async def run(self, runtime: Runtime, *words: Word) -> object:
+        """Send a command and return the reply.
+
+        Raises:
+            Unreachable: There was none.
+        """
+        client = self._client_for_threads() if isinstance(runtime, ThreadRuntime) else self._client_here()
+        self._admit()
+        try:
+            reply = await runtime.finish(client.execute_command(*words))
+        except self._failures as error:
+            raise self._failed(error) from error
+        if self._gone:
+            self._gone = False
+        return reply
+
+    async def evaluate(self, runtime: Runtime, script: Script, keys: Sequence[str], *words: Word) -> object:
+        """Run a program and return what it returns.
+
+        Raises:
+            Unreachable: It was not run, or is unknown to have been.
+        """
+        rest = (len(keys), *keys, *words)
+        try:
+            return await self.run(runtime, "EVALSHA", script.digest, *rest)
+        except Unreachable as error:
+            if error.cause != "NoScriptError":
+                raise
+        return await self.run(runtime, "EVAL", script.text, *rest)
+
+    def _admit(self) -> None:
+        if not self._gone:
+            return
+        with self._lock:
+            now = conditions.present.monotonic()
+            if now < self._again_at:
+                raise Unreachable(self._cause)
+            # This call finds out for all others, which do not wait meanwhile.
+            self._again_at = now + self._rest
+
+    def _failed(self, error: Exception) -> Unreachable:
+        cause = type(error).__name__
+        # What Redis answers with an error of its own, it is there for.
+        if isinstance(error, self._severe):
+            with self._lock:
+                self._again_at = conditions.present.monotonic() + self._rest
+                self._gone, self._cause = True, cause
+        return Unreachable(cause)
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def _client_for_threads(self) -> RedisClient:
+        if self._client is None:
+            with self._lock:
+                self._client = self._client or self._source.open()
+        return self._client
+
+    def _client_here(self) -> RedisClient:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        client = self._here.get(loop)
+        if client is None:
+            with self._lock:
+                # A client holds its loop, so that a weak reference to the loop would keep both for ever.
+                self._here = {other: its for other, its in self._here.items() if not other.is_closed()}
+                client = self._here[loop] = self._source.open_here()
+        return client
+
+    def close(self) -> None:
+        """Close the connections of threads; the next call opens them again."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None and isinstance(self._source, _Address):
+            cast("_Closable", client).close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop; the next call opens them again."""
+        import asyncio
+
+        with self._lock:
+            client = self._here.pop(asyncio.get_running_loop(), None)
+        if client is not None and isinstance(self._source, _Address):
+            await cast("_Closable", client).aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"RedisConnection({str(self._source)!r})"
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+_Errors: TypeAlias = tuple[type[Exception], ...]
+
+
+def _failures() -> tuple[_Errors, _Errors]:
+    """Return what clients raise, and what of it means that Redis is not there."""
+    try:
+        from redis import exceptions
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise ConfigurationError(
+            "Redis needs a library that is not installed: pip install 'orderkit[redis]'."
+        ) from None
+    return (exceptions.RedisError, OSError), (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+
+
+def _check(url: str) -> None:
+    from redis.connection import parse_url
+
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]
+    except (ValueError, AttributeError, TypeError):
+        # What was raised may quote the password.
+        raise ConfigurationError(f"{masked(str(url))!r} is no URL of Redis; nothing was opened.") from None
+
+
+def masked(url: str) -> str:
+    """Return a URL without its password.
+
+    Example:
+        >>> masked("redis://shop:secret@127.0.0.1:6379/0")
+        'redis://shop:***@127.0.0.1:6379/0'
+    """
+    hidden = re.sub(r"(?<=://)([^/@]*?):[^/]*@", r"\1:***@", url)
+    return re.sub(r"((?:^|[?&])password=)[^&]*", r"\1***", hidden)
