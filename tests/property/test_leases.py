@@ -1,0 +1,345 @@
+"""Workers who claim, forget to renew, crash and wake up late: one of them holds an operation, whatever they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import count
+from typing import TypeVar
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import URL
+
+from orderkit.idempotency.leases import (
+    MIN_WAIT,
+    STARTED,
+    Expired,
+    Held,
+    Hold,
+    Judgement,
+    Lapsed,
+    Mismatched,
+    NewOperation,
+    OperationRow,
+    OperationState,
+    Progress,
+    Replayed,
+    StoredOperation,
+    judge,
+)
+from orderkit.idempotency.ports import KeepsOperations, OperationStorage
+from orderkit.orders.ports import OrderStorage
+from orderkit.storage.memory import MemoryBackend
+from orderkit.storage.sql import open_backend
+from orderkit.testing.clock import ManualClock
+from orderkit.unit_of_work.changes import KeyReference
+from orderkit.unit_of_work.storage import Backend
+
+T = TypeVar("T")
+
+LEASE = timedelta(seconds=60)
+RETENTION = timedelta(seconds=300)
+NOTHING = timedelta(0)
+NOON = ManualClock().now()
+
+WORKERS = st.integers(0, 3)
+FINGERPRINTS = st.sampled_from(("v1:a", "v1:b", "v2:c"))
+ENDINGS = st.sampled_from((OperationState.SUCCEEDED, OperationState.FAILED))
+
+
+class Abandoned(Exception):
+    """Leaves a transaction."""
+
+
+@attrs.define
+class Worker:
+    """What a worker believes: a claim it may have lost long ago, and what it saw when it last looked."""
+
+    hold: Hold | None = None
+    seen: OperationRow | None = None
+
+
+class LeaseMachine(RuleBasedStateMachine):
+    """One key, several workers, and a clock that also goes backwards, beside a row that is kept by hand."""
+
+    backend: Backend[OrderStorage] = MemoryBackend()
+    numbers = count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = KeyReference("acme", f"pay {next(self.numbers)}", "key")
+        self.now = NOON
+        self.workers = [Worker() for _ in range(4)]
+        self.holds: list[Hold] = []
+        self.fences: list[int] = []
+        self.row: OperationRow | None = None
+        self.ended: OperationRow | None = None
+
+    # --- what a worker does ---------------------------------------------------------------------
+
+    @rule(worker=WORKERS, fingerprint=FINGERPRINTS)
+    def claim(self, worker: int, fingerprint: str) -> None:
+        owner = f"claim {len(self.holds)}"
+        stored = self.start(owner, fingerprint)
+        if stored is None:
+            self.hold(worker)
+            return
+        assert stored == StoredOperation(self.there(), self.now)
+        match judge(stored, fingerprint):
+            case Replayed(row):
+                assert row == self.ended
+            case Lapsed(row):
+                assert self.seize(worker, row)
+            case Expired():
+                assert self.keep(lambda kept: kept.forget(self.key, now=self.now))
+                self.row = self.ended = None
+                assert self.start(owner, fingerprint) is None
+                self.hold(worker)
+            case Held(retry_after):
+                assert retry_after >= MIN_WAIT.total_seconds()
+            case Mismatched():
+                assert self.there().fingerprint[:3] == fingerprint[:3]
+
+    @rule(worker=WORKERS)
+    def look(self, worker: int) -> None:
+        self.workers[worker].seen = self.row
+
+    @rule(worker=WORKERS)
+    def take_over_what_was_seen_before(self, worker: int) -> None:
+        seen = self.workers[worker].seen
+        if seen is not None:
+            self.seize(worker, seen)
+
+    @rule(worker=WORKERS, lease=st.sampled_from((LEASE, NOTHING)))
+    def renew(self, worker: int, lease: timedelta) -> None:
+        if self.written(worker, lambda kept, hold: kept.renew(hold, lease=lease, now=self.now)):
+            self.row = self.there()._replace(locked_until=self.now + lease)
+
+    @rule(worker=WORKERS, step=st.text("ab", min_size=1, max_size=2))
+    def finish_a_step(self, worker: int, step: str) -> None:
+        self.advance(worker, Progress(OperationState.IN_PROGRESS, step, f'"{step}"', None, None, RETENTION))
+
+    @rule(worker=WORKERS, ending=ENDINGS)
+    def finish(self, worker: int, ending: OperationState) -> None:
+        row = self.row
+        if row is not None:
+            self.advance(worker, Progress(ending, row.recovery_point, row.steps, "1", None, RETENTION))
+            self.ended = self.row if self.row is not None and self.row.finished else None
+
+    @rule(worker=WORKERS)
+    def drop(self, worker: int) -> None:
+        if self.written(worker, lambda kept, hold: kept.drop(hold)):
+            self.row = None
+
+    @rule(worker=WORKERS)
+    def crash(self, worker: int) -> None:
+        self.workers[worker] = Worker()
+
+    # --- what happens to them -------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from((-90, -1, 1, 30, 60, 61, 299, 301)))
+    def pass_time(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule()
+    def collect(self) -> None:
+        row = self.row
+        expired = row is not None and row.finished and row.expires_at <= self.now
+        forgotten = self.keep(lambda kept: kept.forget_expired(1_000_000, now=self.now))
+        assert forgotten >= expired
+        if expired:
+            self.row = self.ended = None
+
+    @rule(grace=st.sampled_from((NOTHING, LEASE)))
+    def find_what_is_stuck(self, grace: timedelta) -> None:
+        row = self.row
+        stuck = row is not None and not row.finished and row.locked_until <= self.now - grace
+        found = self.keep(lambda kept: kept.stuck([self.key.scope], grace=grace, limit=9, now=self.now))
+        assert found == ([self.key] if stuck else [])
+
+    # --- what always holds ----------------------------------------------------------------------
+
+    @invariant()
+    def what_is_kept_is_what_was_written(self) -> None:
+        stored = self.keep(lambda kept: kept.read(self.key, now=self.now))
+        assert stored == (None if self.row is None else StoredOperation(self.row, self.now))
+
+    @invariant()
+    def only_one_of_all_claims_can_write(self) -> None:
+        held = [] if self.row is None or self.row.finished else [self.row.hold]
+        assert [hold for hold in self.holds if self.could_write(hold)] == held
+
+    @precondition(lambda self: self.ended is not None)
+    @invariant()
+    def what_has_ended_never_changes(self) -> None:
+        assert self.row == self.ended
+
+    # --- by hand --------------------------------------------------------------------------------
+
+    def keep(self, work: Callable[[OperationStorage], T]) -> T:
+        with self.backend.connect() as storage:
+            assert isinstance(storage, KeepsOperations)
+            return work(storage.operations)
+
+    def there(self) -> OperationRow:
+        assert self.row is not None
+        return self.row
+
+    def start(self, owner: str, fingerprint: str) -> StoredOperation | None:
+        operation = NewOperation(self.key, fingerprint, "{}", owner, RETENTION)
+        stored = self.keep(lambda kept: kept.start(operation, lease=LEASE, now=self.now))
+        assert (stored is None) == (self.row is None)
+        if stored is None:
+            end, expiry = self.now + LEASE, self.now + RETENTION
+            state = OperationState.IN_PROGRESS.value
+            self.row = OperationRow(
+                *self.key,
+                fingerprint,
+                "{}",
+                state,
+                owner,
+                1,
+                1,
+                end,
+                STARTED,
+                "{}",
+                None,
+                None,
+                self.now,
+                self.now,
+                expiry,
+            )
+        return stored
+
+    def hold(self, worker: int) -> None:
+        """Let a worker believe that it holds the operation, which it does."""
+        hold = self.there().hold
+        if hold.fence == 1:
+            self.fences.clear()
+        assert all(fence < hold.fence for fence in self.fences)
+        self.fences.append(hold.fence)
+        self.holds.append(hold)
+        self.workers[worker].hold = hold
+
+    def seize(self, worker: int, seen: OperationRow) -> bool:
+        owner = f"claim {len(self.holds)}"
+        row = self.row
+        lapsed = row is not None and not row.finished and row.hold == seen.hold and row.locked_until <= self.now
+        taken = self.keep(lambda kept: kept.take_over(seen.hold, owner=owner, lease=LEASE, now=self.now))
+        assert taken == lapsed
+        if taken and row is not None:
+            self.row = row._replace(
+                owner=owner,
+                fence=row.fence + 1,
+                attempts=row.attempts + 1,
+                locked_until=self.now + LEASE,
+                updated_at=self.now,
+            )
+            self.hold(worker)
+        return taken
+
+    def advance(self, worker: int, progress: Progress) -> None:
+        if self.written(worker, lambda kept, hold: kept.advance(hold, progress=progress, lease=LEASE, now=self.now)):
+            self.row = self.there()._replace(
+                state=progress.state.value,
+                recovery_point=progress.recovery_point,
+                steps=progress.steps,
+                result=progress.result,
+                locked_until=self.now + LEASE,
+                updated_at=self.now,
+                expires_at=self.now + RETENTION,
+            )
+
+    def written(self, worker: int, write: Callable[[OperationStorage, Hold], bool]) -> bool:
+        """Write what a worker wants, and tell whether that was accepted, as it is of the holder alone."""
+        hold = self.workers[worker].hold
+        if hold is None:
+            return False
+        accepted = self.keep(lambda kept: write(kept, hold))
+        assert accepted == (self.row is not None and not self.row.finished and self.row.hold == hold)
+        return accepted
+
+    def could_write(self, hold: Hold) -> bool:
+        """Tell whether a claim would be let write now, without writing."""
+        accepted = False
+        try:
+            with self.backend.connect(transaction=True) as storage:
+                assert isinstance(storage, KeepsOperations)
+                accepted = storage.operations.renew(hold, lease=LEASE, now=self.now)
+                raise Abandoned
+        except Abandoned:
+            return accepted
+
+
+def test_one_worker_holds_an_operation() -> None:
+    run_state_machine_as_test(LeaseMachine, settings=settings(deadline=None, max_examples=100, stateful_step_count=40))
+
+
+@pytest.mark.slow
+def test_one_worker_holds_an_operation_on_sqlite(sqlite_database: URL) -> None:
+    class SqliteMachine(LeaseMachine):
+        backend = open_backend(sqlite_database.render_as_string(hide_password=False))
+
+    SqliteMachine.backend.create_schema()
+    try:
+        settled = settings(deadline=None, max_examples=15, stateful_step_count=30)
+        run_state_machine_as_test(SqliteMachine, settings=settled)
+    finally:
+        SqliteMachine.backend.close()
+
+
+# --- what a stored operation means ----------------------------------------------------------------
+
+SOON = st.integers(-3, 3).map(lambda seconds: NOON + timedelta(seconds=seconds))
+
+
+def stored_with(state: OperationState, fingerprint: str, locked_until: datetime, expires_at: datetime) -> OperationRow:
+    """Return an operation of which only this counts."""
+    return OperationRow(
+        tenant="acme",
+        scope="pay",
+        key="key",
+        fingerprint=fingerprint,
+        request="{}",
+        state=state.value,
+        owner="claim",
+        fence=1,
+        attempts=1,
+        locked_until=locked_until,
+        recovery_point=STARTED,
+        steps="{}",
+        result=None,
+        error=None,
+        created_at=NOON,
+        updated_at=NOON,
+        expires_at=expires_at,
+    )
+
+
+@given(st.sampled_from(OperationState), SOON, SOON, FINGERPRINTS, FINGERPRINTS)
+def test_every_stored_operation_has_one_meaning(
+    state: OperationState, locked_until: datetime, expires_at: datetime, stored: str, asked: str
+) -> None:
+    row = stored_with(state, stored, locked_until, expires_at)
+    finished = state is not OperationState.IN_PROGRESS
+    expected: Judgement
+    if finished and expires_at <= NOON:
+        expected = Expired()
+    elif stored != asked and stored[:3] == asked[:3]:
+        expected = Mismatched()
+    elif finished:
+        expected = Replayed(row)
+    elif locked_until <= NOON:
+        expected = Lapsed(row)
+    else:
+        expected = Held((locked_until - NOON).total_seconds())
+    assert judge(StoredOperation(row, NOON), asked) == expected
+
+
+def test_whoever_finds_an_operation_held_waits_for_a_while() -> None:
+    row = stored_with(OperationState.IN_PROGRESS, "v1:a", NOON + timedelta(microseconds=1), NOON)
+    assert judge(StoredOperation(row, NOON), "v1:a") == Held(MIN_WAIT.total_seconds())
