@@ -10,7 +10,19 @@ from pathlib import Path
 import psycopg
 from rich.console import Console
 
-from benchmarks import bulk, contended, footprint, idempotency, listing, load, migrating, place, report, transition
+from benchmarks import (
+    bulk,
+    contended,
+    footprint,
+    idempotency,
+    listing,
+    load,
+    migrating,
+    place,
+    report,
+    resilience,
+    transition,
+)
 from benchmarks.databases import Unavailable, Wrong
 from benchmarks.measure import Benchmark, Plan
 from benchmarks.report import Floor, Result
@@ -18,7 +30,7 @@ from orderkit.errors import OrderKitError
 
 BENCHMARKS: tuple[Benchmark, ...] = tuple(
     benchmark
-    for family in (place, bulk, load, transition, contended, listing, migrating, idempotency, footprint)
+    for family in (place, bulk, load, transition, contended, listing, migrating, idempotency, resilience, footprint)
     for benchmark in family.BENCHMARKS
 )
 OUTPUT = Path(__file__).parents[1] / "build" / "bench.json"

@@ -77,11 +77,20 @@ class Raw:
         """Write an order: begin, key, order, lines, event, outbox, commit are seven round trips."""
         self._begin()
         self._cursor.execute(self._inserts[KEYS], self._encode(rows.key))
+        self._insert(rows)
+        self._commit()
+
+    def insert(self, rows: Placed) -> None:
+        """Write an order without a key: six round trips."""
+        self._begin()
+        self._insert(rows)
+        self._commit()
+
+    def _insert(self, rows: Placed) -> None:
         self._cursor.execute(self._inserts[ORDERS], self._encode(rows.order))
         self._cursor.execute(self._insert_lines, [value for line in rows.lines for value in line])
         self._cursor.execute(self._inserts[EVENTS], self._encode(rows.event))
         self._cursor.execute(self._inserts[OUTBOX], self._encode(rows.message))
-        self._commit()
 
     def load(self, order_id: str) -> Order:
         """Read an order and its lines in two statements and build the objects by hand."""

@@ -49,6 +49,13 @@ WANTED = {
     "migrate.million",
     "idempotency.replay.postgresql",
     "idempotency.fresh.postgresql",
+    "idempotency.leased.postgresql",
+    "idempotency.leased.alone.postgresql",
+    "idempotency.leased.replay.postgresql",
+    "resilience.success",
+    "resilience.success.async",
+    "breaker.8-threads",
+    "breaker.contended",
     "import",
     "memory.stream-100k",
 }

@@ -19,7 +19,7 @@ from orderkit.unit_of_work.changes import KeyReference
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 """What requests and results are made of: they are kept as JSON. Give references, not personal data."""
 
-WorkT = TypeVar("WorkT", bound=Callable[..., object])
+WorkT_co = TypeVar("WorkT_co", bound=Callable[..., object], covariant=True)
 
 FOREIGN_KEY_LENGTH = 255
 """How long a key for a foreign system is at most: the longest that payment providers take."""
@@ -81,7 +81,7 @@ class OnUnknown(StrEnum):
 
 
 @attrs.frozen
-class IdempotentOperation(Generic[WorkT]):
+class IdempotentOperation(Generic[WorkT_co]):
     """An operation that calls something foreign, and yet is done once.
 
     Args:
@@ -99,7 +99,7 @@ class IdempotentOperation(Generic[WorkT]):
     """
 
     name: str
-    work: WorkT
+    work: WorkT_co
     final: tuple[type[Exception], ...] = attrs.field(default=(), kw_only=True)
     lease: timedelta = attrs.field(default=timedelta(seconds=60), kw_only=True)
     retention: timedelta = attrs.field(default=DEFAULT_RETENTION, kw_only=True)
