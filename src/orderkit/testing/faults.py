@@ -31,7 +31,7 @@ Error = BaseException | type[BaseException]
 class Fault(Protocol):
     """Happens to one call."""
 
-    async def meet(self, invocation: Invocation[Any], inner: Step) -> object:
+    async def meet(self, invocation: Invocation[Any], inner: Step, /) -> object:
         """Make the call or not, and return or raise what comes of it."""
         ...
 
