@@ -67,15 +67,19 @@ def tables() -> MetaData:
         _time("expires_at"),
         **_OPTIONS,
     )
-    Index("orderkit_idempotent_operations_expiry", table.c.expires_at)
+    _index(table)
+    return metadata
+
+
+def _index(table: Table) -> None:
     in_progress = text("state = 'in_progress'")
+    Index("orderkit_idempotent_operations_expiry", table.c.expires_at)
     Index(
         "orderkit_idempotent_operations_stuck",
         *(table.c[column] for column in ("state", "scope", "locked_until")),
         sqlite_where=in_progress,
         postgresql_where=in_progress,
     )
-    return metadata
 
 
 def _text_type(length: int | None) -> TypeEngine[str]:
