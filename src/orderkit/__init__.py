@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from orderkit.idempotency.runs import Found, OperationReport, Resumed
     from orderkit.kit.async_front import AsyncOrderKit, AsyncTransaction
     from orderkit.kit.async_operations import AsyncOperationRun
+    from orderkit.kit.caching import OrderCache
     from orderkit.kit.front import OrderKit, Transaction
     from orderkit.kit.operations import OperationRun
     from orderkit.kit.settings import Profile, Settings
@@ -107,6 +108,7 @@ _HOMES = {
     "OperationReport": "orderkit.idempotency.runs",
     "OperationRun": "orderkit.kit.operations",
     "Order": "orderkit.domain.order",
+    "OrderCache": "orderkit.kit.caching",
     "OrderCharge": "orderkit.domain.lines",
     "OrderExport": "orderkit.orders.customers",
     "OrderFilter": "orderkit.orders.searching",
@@ -186,6 +188,7 @@ __all__ = [
     "OperationReport",
     "OperationRun",
     "Order",
+    "OrderCache",
     "OrderCharge",
     "OrderExport",
     "OrderFilter",

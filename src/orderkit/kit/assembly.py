@@ -20,6 +20,7 @@ from orderkit.orders.scripts import OrderPolicy
 from orderkit.unit_of_work.unit import Context
 
 if TYPE_CHECKING:
+    from orderkit.kit.caching import CachedOrders, OrderCache
     from orderkit.kit.settings import Settings
 
 MEMORY_URL = "memory://"
@@ -39,11 +40,13 @@ class KitChoices(TypedDict, total=False):
         numbers: How order numbers are assigned; at random where absent.
         clock: Where the time comes from.
         ids: Where ids come from.
+        cache: Keeps orders that were looked up; none where absent.
     """
 
     numbers: OrderNumbers
     clock: Clock
     ids: IdSource
+    cache: OrderCache
 
 
 class KitOptions(KitChoices, total=False):
@@ -82,6 +85,7 @@ class Assembly:
         schema: The schema of the tables; None for the database's own choice.
         busy_timeout: Seconds a writer of a SQLite file waits for others.
         group_commit: Whether commits that come at the same time share one.
+        cache: Keeps orders that were looked up, if the application has one.
         heart: Renews the leases of operations that are at work in threads.
     """
 
@@ -92,7 +96,13 @@ class Assembly:
     schema: str | None
     busy_timeout: float
     group_commit: bool
+    cache: OrderCache | None = None
     heart: ThreadHeart = attrs.Factory(ThreadHeart)
+
+    @property
+    def cached(self) -> CachedOrders | None:
+        """The cached orders of the tenant, if the application has a cache."""
+        return None if self.cache is None else self.cache.of(self.surroundings.context.tenant)
 
     def for_tenant(self, tenant: str) -> Assembly:
         """Return the same, bound to a tenant.
@@ -151,5 +161,12 @@ def assemble(url: str, options: KitOptions) -> Assembly:
         create = url.startswith("sqlite")
     cursors = Cursors(hashlib.sha256(b"orderkit cursors\0" + secret.encode()).digest())
     return Assembly(
-        surroundings, policy, cursors, create, settings.table_schema, settings.lock_timeout, settings.group_commit
+        surroundings,
+        policy,
+        cursors,
+        create,
+        settings.table_schema,
+        settings.lock_timeout,
+        settings.group_commit,
+        options.get("cache"),
     )

@@ -66,12 +66,13 @@ class AsyncOrderKit:
     def __init__(self, backend: AsyncBackend[OrderStorage], assembly: Assembly) -> None:
         from orderkit.kit.async_customers import AsyncCustomers
         from orderkit.kit.async_orders import AsyncOrders
+        from orderkit.kit.caching import async_watched
         from orderkit.kit.runners import AsyncBackendRunner
 
-        self._backend = backend
+        self._backend = async_watched(backend, assembly.cache)
         self._assembly = assembly
-        self._runner = AsyncBackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
-        self.orders = AsyncOrders(self._runner, assembly.policy, assembly.cursors)
+        self._runner = AsyncBackendRunner(self._backend, assembly.surroundings, create_tables=assembly.create_tables)
+        self.orders = AsyncOrders(self._runner, assembly.policy, assembly.cursors, assembly.cached)
         self.customers = AsyncCustomers(self._runner, assembly.policy)
 
     @functools.cached_property

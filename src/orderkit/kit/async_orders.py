@@ -28,12 +28,15 @@ from orderkit.domain.decisions import Permission, Preview
 from orderkit.domain.explain import Explanation
 from orderkit.domain.order import Order
 from orderkit.errors import OrderKitError
+from orderkit.kit.caching import CachedOrders
 from orderkit.kit.runners import AsyncRunner
 from orderkit.orders import bulk, reading, scripts, searching
 from orderkit.orders.bulk import BulkItem, BulkResult
 from orderkit.orders.cursors import Cursors
 from orderkit.orders.fields import DraftFields, ExecuteOptions, PlaceFields
 from orderkit.orders.searching import OrderFilter, Page, Query, Sort
+from orderkit.resilience.runtimes import LOOP
+from orderkit.unit_of_work.storage import OrderRecord
 
 T = TypeVar("T")
 
@@ -44,8 +47,15 @@ Many = Iterable[T] | AsyncIterable[T]
 class AsyncOrders:
     """Take orders, change them and find them. Made by a kit, bound to its tenant."""
 
-    def __init__(self, runner: AsyncRunner, policy: scripts.OrderPolicy, cursors: Cursors) -> None:
+    def __init__(
+        self,
+        runner: AsyncRunner,
+        policy: scripts.OrderPolicy,
+        cursors: Cursors,
+        cached: CachedOrders | None = None,
+    ) -> None:
         self._run = runner.run
+        self._cached = cached
         self._policy = policy
         self._cursors = cursors
 
@@ -227,7 +237,19 @@ class AsyncOrders:
         Raises:
             OrderNotFound: There is no such order for this tenant.
         """
-        return await self._run(reading.get(order_id))
+        if self._cached is None:
+            return await self._run(reading.get(order_id))
+        read = reading.record(order_id)
+
+        async def load() -> OrderRecord:
+            return await self._run(read)
+
+        return await self._cached.get(LOOP, order_id, load)
+
+    async def forget(self, order_id: str) -> None:
+        """Forget what a cache keeps of an order; see `Orders.forget`."""
+        if self._cached is not None:
+            await self._cached.forget(LOOP, order_id)
 
     async def as_of(self, order_id: str, *, version: int | None = None, time: datetime | None = None) -> Order:
         """Return an order as it was at a version or at a time.

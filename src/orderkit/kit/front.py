@@ -69,14 +69,15 @@ class OrderKit:
     """
 
     def __init__(self, backend: Backend[OrderStorage], assembly: Assembly) -> None:
+        from orderkit.kit.caching import watched
         from orderkit.kit.customers import Customers
         from orderkit.kit.orders import Orders
         from orderkit.kit.runners import BackendRunner
 
-        self._backend = backend
+        self._backend = watched(backend, assembly.cache)
         self._assembly = assembly
-        self._runner = BackendRunner(backend, assembly.surroundings, create_tables=assembly.create_tables)
-        self.orders = Orders(self._runner, assembly.policy, assembly.cursors)
+        self._runner = BackendRunner(self._backend, assembly.surroundings, create_tables=assembly.create_tables)
+        self.orders = Orders(self._runner, assembly.policy, assembly.cursors, assembly.cached)
         self.customers = Customers(self._runner, assembly.policy)
 
     @functools.cached_property
@@ -200,8 +201,9 @@ class OrderKit:
         from orderkit.kit.runners import JoinedRunner
         from orderkit.storage.sql import join
 
-        joined = join(theirs, schema=self._assembly.schema)
-        return Transaction(JoinedRunner(joined, self._assembly.surroundings), self._assembly)
+        joined, cache = join(theirs, schema=self._assembly.schema), self._assembly.cache
+        opened = joined if cache is None else cache.watching(joined, theirs)
+        return Transaction(JoinedRunner(opened, self._assembly.surroundings), self._assembly)
 
     def sweep(self) -> dict[str, Progress]:
         """Run each step of background work once, and return what each did."""

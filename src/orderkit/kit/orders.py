@@ -27,19 +27,29 @@ from orderkit.domain.decisions import Permission, Preview
 from orderkit.domain.explain import Explanation
 from orderkit.domain.order import Order
 from orderkit.errors import OrderKitError
+from orderkit.kit.caching import CachedOrders
 from orderkit.kit.runners import Runner
 from orderkit.orders import bulk, reading, scripts, searching
 from orderkit.orders.bulk import BulkItem, BulkResult
 from orderkit.orders.cursors import Cursors
 from orderkit.orders.fields import DraftFields, ExecuteOptions, PlaceFields
 from orderkit.orders.searching import OrderFilter, Page, Query, Sort
+from orderkit.resilience.runtimes import THREAD, drive
+from orderkit.unit_of_work.storage import OrderRecord
 
 
 class Orders:
     """Take orders, change them and find them. Made by a kit, bound to its tenant."""
 
-    def __init__(self, runner: Runner, policy: scripts.OrderPolicy, cursors: Cursors) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        policy: scripts.OrderPolicy,
+        cursors: Cursors,
+        cached: CachedOrders | None = None,
+    ) -> None:
         self._run = runner.run
+        self._cached = cached
         self._policy = policy
         self._cursors = cursors
 
@@ -217,7 +227,22 @@ class Orders:
         Raises:
             OrderNotFound: There is no such order for this tenant.
         """
-        return self._run(reading.get(order_id))
+        if self._cached is None:
+            return self._run(reading.get(order_id))
+        read = reading.record(order_id)
+
+        async def load() -> OrderRecord:
+            return self._run(read)
+
+        return drive(self._cached.get(THREAD, order_id, load))
+
+    def forget(self, order_id: str) -> None:
+        """Forget what a cache keeps of an order, after a commit of the application's own has changed it.
+
+        Only where `kit.within` has joined a transaction whose end the cache does not learn of; see `OrderCache`.
+        """
+        if self._cached is not None:
+            drive(self._cached.forget(THREAD, order_id))
 
     def as_of(self, order_id: str, *, version: int | None = None, time: datetime | None = None) -> Order:
         """Return an order as it was at a version or at a time.

@@ -18,6 +18,7 @@ from orderkit.domain.parties import Address, Contact, NoteText
 from orderkit.errors import InvalidQuery, NotFound, OrderNotFound
 from orderkit.orders.scripts import OrderScript, OrderUnit, check_order_id
 from orderkit.orders.tables import EventRow, PersonalRow
+from orderkit.unit_of_work.storage import OrderRecord
 
 
 class VersionNotFound(NotFound):
@@ -67,6 +68,19 @@ def get(order_id: str) -> OrderScript:
     """Return the script that reads an order."""
     check_order_id(order_id)
     return lambda unit: unit.get(order_id)
+
+
+def record(order_id: str) -> Callable[[OrderUnit], OrderRecord]:
+    """Return the script that reads an order as it is kept."""
+    check_order_id(order_id)
+
+    def script(unit: OrderUnit) -> OrderRecord:
+        found = unit.storage.read(unit.tenant, order_id).order
+        if found is None:
+            raise OrderNotFound(order_id)
+        return found
+
+    return script
 
 
 def as_of(order_id: str, *, version: int | None = None, time: datetime | None = None) -> OrderScript:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from sqlalchemy import event
 from sqlalchemy.util import greenlet_spawn
 
 from orderkit.errors import ConfigurationError, OrderKitError
@@ -148,3 +149,40 @@ def _host_of(theirs: Any) -> Host:
 def _kind(theirs: object) -> str:
     kind = type(theirs)
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_ACTS = "orderkit_acts"
+
+
+def on_commit(theirs: Joinable, act: Callable[[], None]) -> bool:
+    """Have something done once the transaction that is open now is over.
+
+    Args:
+        theirs: What was joined.
+        act: What is to be done; it does no harm where the transaction was rolled back.
+
+    Returns:
+        Whether that is told: by a session of SQLAlchemy and by Django. A bare connection tells nobody.
+    """
+    if is_a(theirs, "sqlalchemy.orm", "Session", "scoped_session"):
+        given: Any = theirs
+        session = given.registry() if is_a(given, "sqlalchemy.orm", "scoped_session") else given
+        if _ACTS not in session.info:
+            event.listen(session, "after_transaction_end", _transaction_ended)
+        session.info.setdefault(_ACTS, []).append(act)
+        return True
+    if is_a(theirs, "django.db.backends.base.base", "BaseDatabaseWrapper") or is_a(
+        theirs, "django.utils.connection", "ConnectionProxy"
+    ):
+        django: Any = theirs
+        django.on_commit(act)
+        return True
+    return False
+
+
+def _transaction_ended(session: Session, transaction: Any) -> None:
+    """Do what waited for the end of a session's transaction, but not for that of a savepoint."""
+    if transaction.parent is None:
+        acts, session.info[_ACTS] = session.info[_ACTS], []
+        for act in acts:
+            act()
