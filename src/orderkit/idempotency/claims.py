@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import AbstractAsyncContextManager, suppress
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from orderkit.errors import ConfigurationError, IdempotencyInFlight, IdempotencyMismatch, LeaseLost
+from orderkit.errors import (
+    CommitUnknown,
+    ConfigurationError,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    LeaseLost,
+    OrderKitError,
+)
 from orderkit.idempotency.heartbeats import Heart
 from orderkit.idempotency.keys import KeyedRequest, keyed_request
 from orderkit.idempotency.leases import (
@@ -27,6 +35,7 @@ from orderkit.idempotency.leases import (
     OperationState,
     Progress,
     Replayed,
+    StoredOperation,
     judge,
 )
 from orderkit.idempotency.operations import IdempotentOperation, Json, OperationReplayed, OperationTakenOver
@@ -50,6 +59,8 @@ T = TypeVar("T")
 
 Unit = UnitOfWork[Any]
 Script = Callable[[Unit], T]
+
+NO_TIME = timedelta(0)
 
 _POLL = 0.05
 """Seconds between two looks at an operation that somebody else is at work on."""
@@ -75,6 +86,10 @@ class Scripts(Protocol):
             script: The script.
             transaction: Whether it writes more than once: in one transaction then, from the start.
         """
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        """Return a block that one thread or task after the other can be in."""
         ...
 
 
@@ -151,6 +166,14 @@ class Claim:
             self.operation.retention,
         )
 
+    def begun(self, name: str) -> Claim:
+        """Return the same claim, at the beginning of a foreign call."""
+        return attrs.evolve(self, steps={**self.steps, name: Step()})
+
+    def unbegun(self, name: str) -> Claim:
+        """Return the same claim, without a foreign call of which nothing was sent."""
+        return attrs.evolve(self, steps={other: step for other, step in self.steps.items() if other != name})
+
     def reached(self, name: str, step: Step) -> Claim:
         """Return the same claim, a step further."""
         return attrs.evolve(self, recovery_point=name, steps={**self.steps, name: step})
@@ -181,25 +204,48 @@ async def claim_or_answer(
     text = encode_json(request, "The request")
     keyed = keyed_request(around.scripts.tenant, operation.name, key, request, operation.retention)
     claim = Claim(operation, keyed.reference, text, secrets.token_hex(16))
+    try:
+        return await _claimed(claim, keyed, wait, around)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            await _withdraw(claim, around)
+        raise
+
+
+async def _claimed(claim: Claim, keyed: KeyedRequest, wait: float, around: Surroundings) -> Claim | Replayed:
     waited = 0.0
     while True:
         found = await _attempt(claim, keyed, around)
         if not isinstance(found, Held):
             return found
-        if waited >= wait:
-            raise IdempotencyInFlight(key, found.retry_after)
+        if not waited < wait:
+            raise IdempotencyInFlight(claim.reference.key, found.retry_after)
         pause = min(_POLL, found.retry_after, wait - waited)
         await around.runtime.sleep(pause)
         waited += pause
 
 
+async def _withdraw(claim: Claim, around: Surroundings) -> None:
+    """Take back what a claim that was broken off has written after all; if that fails, its lease runs out by itself."""
+
+    def release(unit: Unit) -> None:
+        operations = operations_of(unit)
+        stored = operations.read(claim.reference)
+        if stored is None or stored.row.owner != claim.owner:
+            return
+        if stored.row.hold == claim.hold:
+            operations.drop(claim.hold)
+        else:
+            operations.renew(stored.row.hold, lease=NO_TIME, now=around.now())
+
+    with suppress(OrderKitError):
+        await around.scripts.run(release)
+
+
 async def _attempt(claim: Claim, keyed: KeyedRequest, around: Surroundings) -> Claim | Replayed | Held:
     """Insert the operation, or look at what is there until that is settled."""
-    new = NewOperation(claim.reference, keyed.fingerprint, claim.request, claim.owner, claim.operation.retention)
     while True:
-        stored = await around.scripts.run(
-            lambda unit: operations_of(unit).start(new, lease=claim.operation.lease, now=around.now())
-        )
+        stored = await _start(claim, keyed, around)
         if stored is None:
             return claim
         match judge(stored, keyed.fingerprint):
@@ -208,7 +254,7 @@ async def _attempt(claim: Claim, keyed: KeyedRequest, around: Surroundings) -> C
             case Replayed() as replayed:
                 return replayed
             case Held() as held:
-                # A claim whose commit was lost sight of finds itself.
+                # One whose commit was lost sight of finds itself.
                 return _resumed(claim, stored.row) if stored.row.owner == claim.owner else held
             case Lapsed(row):
                 taken = await take_over(claim, row, around)
@@ -218,15 +264,33 @@ async def _attempt(claim: Claim, keyed: KeyedRequest, around: Surroundings) -> C
                 await around.scripts.run(lambda unit: operations_of(unit).forget(claim.reference, now=around.now()))
 
 
+async def _start(claim: Claim, keyed: KeyedRequest, around: Surroundings) -> StoredOperation | None:
+    new = NewOperation(claim.reference, keyed.fingerprint, claim.request, claim.owner, claim.operation.retention)
+
+    def start(unit: Unit) -> StoredOperation | None:
+        return operations_of(unit).start(new, lease=claim.operation.lease, now=around.now())
+
+    try:
+        return await around.scripts.run(start)
+    except CommitUnknown:
+        return await around.scripts.run(start)
+
+
 async def take_over(claim: Claim, row: OperationRow, around: Surroundings) -> Claim | None:
     """Take over an operation whose lease has run out; None if somebody else was faster."""
     operation = claim.operation
-    taken = await around.scripts.run(
-        lambda unit: operations_of(unit).take_over(row.hold, owner=claim.owner, lease=operation.lease, now=around.now())
-    )
+    resumed = _resumed(claim, row._replace(fence=row.fence + 1))
+
+    def take(unit: Unit) -> bool:
+        return operations_of(unit).take_over(row.hold, owner=claim.owner, lease=operation.lease, now=around.now())
+
+    try:
+        taken = await around.scripts.run(take)
+    except CommitUnknown:
+        stored = await around.scripts.run(lambda unit: operations_of(unit).read(row.reference))
+        taken = stored is not None and stored.row.hold == resumed.hold
     if not taken:
         return None
-    resumed = _resumed(claim, row._replace(fence=row.fence + 1))
     event = OperationTakenOver(policy=operation.name, recovery_point=row.recovery_point, attempts=row.attempts + 1)
     tell(operation.listeners, event)
     return resumed

@@ -37,9 +37,14 @@ class Heart(Protocol):
 
 
 class ThreadHeart:
-    """Renews leases from one thread, which is there only while there are any."""
+    """Renews leases from one thread, which is there only while there are any.
 
-    def __init__(self) -> None:
+    Args:
+        idle: Seconds for which the thread waits for another lease before it ends.
+    """
+
+    def __init__(self, idle: float = 30.0) -> None:
+        self._idle = idle
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -64,28 +69,35 @@ class ThreadHeart:
         return beat
 
     def end(self, beat: _ThreadBeat) -> None:
-        """Renew this lease no more."""
+        """Renew this lease no more, from when this returns."""
+        if self._process != os.getpid():
+            return
         with self._changed:
             self._beats.pop(beat, None)
+        with beat.renewing:
+            pass
 
     def _work(self) -> None:
-        idle = 0
+        busy = time.monotonic()
         while True:
             with self._changed:
-                # A second at most: a lease that has begun meanwhile has a third of its own time until it is due.
-                due = min(self._beats.values(), default=time.monotonic() + 1.0)
-                self._changed.wait(min(1.0, max(0.0, due - time.monotonic())))
-                idle = 0 if self._beats else idle + 1
-                if idle > 30:
+                now = time.monotonic()
+                busy = now if self._beats else busy
+                if now - busy >= self._idle:
                     self._thread = None
                     return
+                # A second at most: a lease that has begun meanwhile has a third of its own time until it is due.
+                due = min(self._beats.values(), default=busy + self._idle)
+                self._changed.wait(min(1.0, max(0.0, due - now)))
                 now = time.monotonic()
                 ready = [beat for beat, when in self._beats.items() if when <= now]
             for beat in ready:
                 self._renew(beat)
 
     def _renew(self, beat: _ThreadBeat) -> None:
-        held = drive(awaited(renewed(beat.renew)))
+        with beat.renewing:
+            # Ended meanwhile, it is renewed no more: whoever ended it may have given the lease up since.
+            held = beat in self._beats and drive(awaited(renewed(beat.renew)))
         with self._changed:
             if beat in self._beats and held:
                 self._beats[beat] = time.monotonic() + beat.every
@@ -100,6 +112,7 @@ class _ThreadBeat:
         self._heart = heart
         self.renew = renew
         self.every = every
+        self.renewing = threading.Lock()
 
     async def end(self) -> None:
         """Renew it no more."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import TypeVar
 
-from orderkit.errors import CommitUnknown, LeaseLost, OrderKitError
-from orderkit.idempotency.claims import Claim, Script, Surroundings, Unit, operations_of
-from orderkit.idempotency.leases import OperationState, Progress
+from orderkit.errors import CommitUnknown, OrderKitError
+from orderkit.idempotency.claims import NO_TIME, Claim, Script, Surroundings, Unit, operations_of
+from orderkit.idempotency.leases import OperationRow, OperationState, Progress
 from orderkit.idempotency.operations import Json
-from orderkit.idempotency.outcomes import decode_json, encode_failure, encode_json, failed_with
+from orderkit.idempotency.outcomes import decode_json, decode_steps, encode_failure, encode_json, failed_with
 
 T = TypeVar("T")
-
-_NO_TIME = timedelta(0)
 
 
 class Keeper:
@@ -33,15 +30,22 @@ class Keeper:
         self.claim = claim
         self.around = around
         self.ended: str | None = None
+        # Steps may be done side by side, and what one of them keeps must not undo what another has kept.
+        self._turn = around.scripts.turn()
 
-    async def keep(self, after: Claim) -> None:
+    async def keep(self, further: Callable[[Claim], Claim]) -> None:
         """Write that the operation has come further.
+
+        Args:
+            further: Return, from how far it has come, how far that is.
 
         Raises:
             LeaseLost: Somebody else holds it.
         """
-        await self._write(after.progress())
-        self.claim = after
+        async with self._turn:
+            after = further(self.claim)
+            await self._write(after.progress())
+            self.claim = after
 
     async def finish(self, *, result: str | None = None, error: str | None = None) -> None:
         """Write the answer of the operation.
@@ -50,7 +54,8 @@ class Keeper:
             LeaseLost: Somebody else holds it.
         """
         state = OperationState.SUCCEEDED if error is None else OperationState.FAILED
-        await self._write(self.claim.progress(state, result=result, error=error))
+        async with self._turn:
+            await self._write(self.claim.progress(state, result=result, error=error))
         self.ended = result
 
     async def transact(self, script: Script[T], progress: Callable[[T], tuple[Claim, Progress]]) -> T:
@@ -71,14 +76,15 @@ class Keeper:
             self._advance(unit, last[0][2])
             return result
 
-        try:
-            result = await self.around.scripts.run(guarded, transaction=True)
-        except CommitUnknown:
-            if not last or not await self._is_kept(last[0][2]):
-                raise
-            result = last[0][0]
-        self.claim = last[0][1]
-        return result
+        async with self._turn:
+            try:
+                result = await self.around.scripts.run(guarded, transaction=True)
+            except CommitUnknown:
+                if not last or not await self._is_kept(last[0][2]):
+                    raise
+                result = last[0][0]
+            self.claim = last[0][1]
+            return result
 
     async def _write(self, progress: Progress) -> None:
         try:
@@ -99,42 +105,50 @@ class Keeper:
 
     async def _is_kept(self, progress: Progress) -> bool:
         """Tell whether a commit that was lost sight of has kept this after all."""
-        claim = self.claim
-        stored = await self.around.scripts.run(lambda unit: operations_of(unit).read(claim.reference))
-        if stored is None or stored.row.hold != claim.hold:
+        try:
+            row = await self.around.scripts.run(self._settled)
+        except OrderKitError:
             return False
-        row = stored.row
-        return (row.state, row.steps, row.result, row.error) == (
+        return row is not None and (row.state, row.steps, row.result, row.error) == (
             progress.state,
             progress.steps,
             progress.result,
             progress.error,
         )
 
+    def _settled(self, unit: Unit) -> OperationRow | None:
+        """Return what is kept of the operation, if this claim held it last, once no commit of it is under way."""
+        self._renew(unit)  # which waits for whoever has locked it
+        stored = operations_of(unit).read(self.claim.reference)
+        return None if stored is None or stored.row.hold != self.claim.hold else stored.row
+
     async def let_go(self, *, broken_off: bool = False) -> None:
         """Give the operation up, to be repeated: its key is free again if no step was begun.
+
+        What is kept decides, not what is known here: a commit may have been lost sight of, or broken off.
 
         Args:
             broken_off: Whether it was cancelled: what it was doing may go on, so that its lease runs out by itself.
         """
-        claim = self.claim
-        if claim.steps and broken_off:
-            return
 
-        def release(unit: Unit) -> bool:
-            operations = operations_of(unit)
-            if not claim.steps:
-                return operations.drop(claim.hold)
-            return operations.renew(claim.hold, lease=_NO_TIME, now=self.around.now())
+        def release(unit: Unit) -> None:
+            row = self._settled(unit)
+            if row is None:
+                return
+            if not decode_steps(row.steps):
+                operations_of(unit).drop(row.hold)
+            elif not broken_off:
+                operations_of(unit).renew(row.hold, lease=NO_TIME, now=self.around.now())
 
         await self.around.scripts.run(release)
 
     async def beat(self) -> bool:
         """Renew the lease; tell whether the operation is held still."""
+        return await self.around.scripts.run(self._renew)
+
+    def _renew(self, unit: Unit) -> bool:
         claim = self.claim
-        return await self.around.scripts.run(
-            lambda unit: operations_of(unit).renew(claim.hold, lease=claim.operation.lease, now=self.around.now())
-        )
+        return operations_of(unit).renew(claim.hold, lease=claim.operation.lease, now=self.around.now())
 
 
 async def hold(keeper: Keeper, work: Callable[[], Awaitable[object]]) -> Json:
@@ -144,29 +158,29 @@ async def hold(keeper: Keeper, work: Callable[[], Awaitable[object]]) -> Json:
         LeaseLost: Somebody else holds it by now.
         Exception: What the work raised. One that is an answer is kept; after any other it may be repeated.
     """
-    beat = keeper.around.heart.begin(keeper.beat, keeper.claim.operation.lease.total_seconds() / 3)
     try:
-        return await _answer(keeper, work)
+        beat = keeper.around.heart.begin(keeper.beat, keeper.claim.operation.lease.total_seconds() / 3)
+        try:
+            return await _answer(keeper, work)
+        finally:
+            await beat.end()  # before the operation is given up, or it would be held anew
     except BaseException as error:
-        if keeper.ended is None and not isinstance(error, LeaseLost):
+        if keeper.ended is None:
             await _give_up(keeper, error)
         raise
-    finally:
-        await beat.end()
 
 
 async def _give_up(keeper: Keeper, error: BaseException) -> None:
     """Keep an error that is the answer of the operation; after any other, leave it to be repeated."""
-    if not isinstance(error, Exception):
-        await keeper.let_go(broken_off=True)
-    elif keeper.claim.operation.is_final(error):
+    broken_off = not isinstance(error, Exception)
+    if isinstance(error, Exception) and keeper.claim.operation.is_final(error):
         await keeper.finish(error=encode_failure(failed_with(error)))
-    else:
-        try:
-            await keeper.let_go()
-        except OrderKitError as failure:
-            # Its lease runs out by itself; the error that led here is the one to tell.
-            error.add_note(f"The operation is held until its lease has run out, since giving it up failed: {failure}")
+        return
+    try:
+        await keeper.let_go(broken_off=broken_off)
+    except OrderKitError as failure:
+        # Its lease runs out by itself; the error that led here is the one to tell.
+        error.add_note(f"The operation is held until its lease has run out, since giving it up failed: {failure}")
 
 
 async def _answer(keeper: Keeper, work: Callable[[], Awaitable[object]]) -> Json:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import attrs
 
-from orderkit.errors import ConfigurationError, InvalidInput, OrderKitError, Refused
+from orderkit.errors import ConfigurationError, InvalidInput, LeaseLost, OrderKitError, Refused, StorageError
 from orderkit.idempotency.keys import DEFAULT_RETENTION
 from orderkit.resilience.events import Listener, PolicyEvent
 from orderkit.unit_of_work.changes import KeyReference
@@ -89,7 +92,8 @@ class IdempotentOperation(Generic[WorkT_co]):
         work: The function that does it, given its run. Whatever it does, it does through the run, so that it can be
             begun again: steps that are done are not done twice. An `async` function for `AsyncOrderKit`.
         final: Errors of `work` that are its answer, such as a declined card: they are kept, and given to every
-            repetition. Refusals and invalid input are so by themselves. Every other error leaves it to be repeated.
+            repetition. Refusals and invalid input are so by themselves; what is told of the storage or of the
+            operation itself never is. Every other error leaves it to be repeated.
         lease: For how long it is held without a sign of life; renewed three times as often while at work.
         retention: For how long the answer is kept.
         listeners: Who is told of replays and takeovers.
@@ -109,17 +113,20 @@ class IdempotentOperation(Generic[WorkT_co]):
         check_name(self.name)
         if not callable(self.work):
             raise ConfigurationError("The work of an operation is a function of its run.")
-        if not timedelta(seconds=0.1) <= self.lease <= timedelta(hours=1):
+        if not _lasts(self.lease, timedelta(seconds=0.1), timedelta(hours=1)):
             raise ConfigurationError("The lease of an operation is between a tenth of a second and an hour.")
-        if self.retention < timedelta(hours=24):
-            raise ConfigurationError("The answer of an operation is kept for 24 hours at least.")
-        for kind in self.final:
-            if not isinstance(kind, type) or not issubclass(kind, Exception) or kind is Exception:
-                raise ConfigurationError("`final` names the errors that are an answer: subclasses of Exception.")
+        if not _lasts(self.retention, timedelta(hours=24), timedelta(days=36500)):
+            raise ConfigurationError("The answer of an operation is kept for 24 hours at least and 100 years at most.")
+        if not isinstance(self.listeners, tuple) or not all(map(callable, self.listeners)):
+            raise ConfigurationError("`listeners` is a tuple of functions of an event.")
+        if not isinstance(self.final, tuple) or not all(map(_is_error, self.final)):
+            raise ConfigurationError("`final` is a tuple of the errors that are an answer: subclasses of Exception.")
+        if len({kind.__name__ for kind in self.final}) < len(self.final):
+            raise ConfigurationError("Two errors in `final` have the same name, by which they are kept.")
 
     def is_final(self, error: Exception) -> bool:
         """Tell whether an error is the answer of the operation, and not something to be repeated."""
-        if isinstance(error, ConfigurationError):
+        if isinstance(error, ConfigurationError | StorageError | LeaseLost | OutcomeUnknown):
             return False
         return isinstance(error, (Refused, InvalidInput, *self.final))
 
@@ -165,17 +172,46 @@ def check_name(name: str) -> None:
         raise ConfigurationError("The name of an operation or a step has 1 to 100 letters, digits and '_.:-'.")
 
 
+def check_work(operation: IdempotentOperation[Any], *, asynchronous: bool) -> None:
+    """Refuse an operation whose work is not done in the way it is called, before anything of it begins.
+
+    Raises:
+        ConfigurationError: It is for the other front door, or a generator.
+    """
+    if not isinstance(operation, IdempotentOperation):
+        raise ConfigurationError("Give an `IdempotentOperation`, which names the work and says what it ends in.")
+    work: object = operation.work
+    while isinstance(work, functools.partial):
+        work = work.func
+    called = inspect.unwrap(work if inspect.isroutine(work) else type(work).__call__)
+    is_lazy = inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+    if is_lazy or (inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(work)) is not asynchronous:
+        raise ConfigurationError(
+            f"The work of {operation.name!r} cannot be done this way; nothing was begun. It is a plain function for "
+            "`OrderKit`, an `async def` function for `AsyncOrderKit`, and no generator."
+        )
+
+
+def _lasts(time: object, least: timedelta, most: timedelta) -> bool:
+    return isinstance(time, timedelta) and least <= time <= most
+
+
+def _is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception
+
+
 def foreign_key(reference: KeyReference, step: str) -> str:
     """Return the key by which a foreign system knows a step: the same whoever makes it, and however often.
 
     It names tenant, operation, key and step, so that it can be looked up there by hand; as a hash where that is too
-    long or not ASCII.
+    long. What stands between them is percent-encoded inside them, so that no two steps share a key.
 
     Example:
         >>> foreign_key(KeyReference("acme", "pay", "checkout-7f3a"), "charge")
         'orderkit:acme/pay:checkout-7f3a:charge'
     """
-    key = f"orderkit:{reference.tenant}/{reference.scope}:{reference.key}:{step}"
-    if len(key) <= FOREIGN_KEY_LENGTH and key.isascii() and key.isprintable():
+    tenant, scope, name, step = (quote(part, safe="") for part in (*reference, step))
+    key = f"orderkit:{tenant}/{scope}:{name}:{step}"
+    if len(key) <= FOREIGN_KEY_LENGTH:
         return key
     return f"orderkit:{hashlib.sha256(key.encode()).hexdigest()}"

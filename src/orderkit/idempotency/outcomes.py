@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast, get_type_hints
 
 import msgspec
 
@@ -33,8 +35,8 @@ class Failure(msgspec.Struct, omit_defaults=True):
     Attributes:
         type: The name of its class.
         message: What it said.
-        args: What it was made with, where that is JSON.
-        attributes: The attributes of an error of orderkit, where they are JSON.
+        args: Its `args`; None where they, or an attribute of it, are no JSON, so that it cannot be made again.
+        attributes: Its attributes.
     """
 
     type: str
@@ -105,12 +107,17 @@ def done_with(value: object, name: str) -> Step:
 
 
 def failed_with(error: Exception) -> Failure:
-    """Return an error as it is kept, as far as it is JSON."""
-    attributes = {}
-    if isinstance(error, OrderKitError):
-        given = {name: _raw(value) for name, value in vars(error).items() if not name.startswith("_")}
-        attributes = {name: value for name, value in given.items() if value is not None}
-    return Failure(type(error).__name__, str(error), None if attributes else _raw(list(error.args)), attributes)
+    """Return an error as it is kept: with what it can be made again from, if all of that is JSON."""
+    kind = type(error)
+    hints = _hints(kind)
+    told = str(error).encode(errors="backslashreplace").decode()
+    args = _kept(list(error.args))
+    attributes = {
+        name: _kept(value, hints.get(name, Any)) for name, value in vars(error).items() if not name.startswith("__")
+    }
+    kept = {name: value for name, value in attributes.items() if value is not None}
+    whole = args is not None and kept.keys() == attributes.keys()
+    return Failure(kind.__name__, told, args, kept) if whole else Failure(kind.__name__, told)
 
 
 def encode_failure(failure: Failure) -> str:
@@ -124,36 +131,62 @@ def decode_failure(text: str) -> Failure:
 
 
 def raised_again(failure: Failure, final: Sequence[type[Exception]]) -> Exception:
-    """Return the error that was kept: of the same class, if that is one of orderkit's or one that was named.
+    """Return the error that was kept: of the same class, if that is one of orderkit's or of those that were named.
 
     Args:
         failure: What is kept.
-        final: The application's own errors that an operation may end in.
+        final: The application's own errors that an operation may end in; nothing is imported by a name that was kept.
     """
-    for kind in _known():
-        if kind.__name__ == failure.type and failure.attributes:
-            error = kind.__new__(kind, failure.message)
-            error.__dict__.update({name: decode_json(value) for name, value in failure.attributes.items()})
-            return error
-    for other in final:
-        if other.__name__ == failure.type and failure.args is not None:
-            try:
-                return other(*cast("list[Any]", decode_json(failure.args)))
-            except TypeError:
-                break
+    if failure.args is not None:
+        args = cast("list[Any]", decode_json(failure.args))
+        for kind in _kinds(*final, OrderKitError):
+            error = _made_again(kind, failure, args) if kind.__name__ == failure.type else None
+            if error is not None:
+                return error
     return OperationFailed(failure.type, failure.message)
 
 
-def _raw(value: object) -> msgspec.Raw | None:
-    """Return a value as JSON, or None where it is none."""
+def _made_again(kind: type[Exception], failure: Failure, args: Sequence[Any]) -> Exception | None:
+    """Return an error of a class; None if it would not be what it was.
+
+    Its constructor is asked first, for what it may set up besides. Many take something else than what they pass on to
+    `Exception`, so that what comes of it is compared.
+    """
+    for make in (kind, partial(kind.__new__, kind)):
+        with suppress(Exception):
+            error = make(*args)
+            attributes = _attributes(kind, failure)
+            error.__dict__.update(attributes)
+            if error.args == tuple(args) and str(error) == failure.message and vars(error) == attributes:
+                return error
+    return None
+
+
+def _attributes(kind: type[Exception], failure: Failure) -> dict[str, object]:
+    hints = _hints(kind)
+    return {name: msgspec.json.decode(value, type=hints.get(name, Any)) for name, value in failure.attributes.items()}
+
+
+def _kept(value: object, kind: Any = Any) -> msgspec.Raw | None:
+    """Return a value as JSON, or None where it would not come back as what it was."""
     try:
-        return msgspec.Raw(_encode(value))
+        text = _encode(value)
+        same: bool = msgspec.json.decode(text, type=kind) == value
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         return None
+    return msgspec.Raw(text) if same else None
 
 
-def _known(parent: type[OrderKitError] = OrderKitError) -> Iterator[type[OrderKitError]]:
-    """Yield the errors of orderkit: nothing is imported by a name that was kept."""
-    for kind in parent.__subclasses__():
-        yield kind
-        yield from _known(kind)
+def _hints(kind: type[Exception]) -> Mapping[str, Any]:
+    """Return the types of what the constructor of an error takes, after which its attributes are named."""
+    try:
+        return get_type_hints(kind.__init__)
+    except Exception:  # noqa: BLE001 - names that are there for type checkers alone
+        return {}
+
+
+def _kinds(*parents: type[Exception]) -> Iterator[type[Exception]]:
+    """Yield classes of errors, and all that are derived from them."""
+    for parent in parents:
+        yield parent
+        yield from _kinds(*parent.__subclasses__())

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from orderkit.errors import IdempotencyInFlight, NotFound
+from orderkit.errors import ConfigurationError, Conflict, IdempotencyInFlight, NotFound
 from orderkit.idempotency.claims import (
     Claim,
     Script,
@@ -28,6 +28,7 @@ from orderkit.idempotency.operations import (
     OutcomeLost,
     OutcomeUnknown,
     check_name,
+    check_work,
     foreign_key,
 )
 from orderkit.idempotency.outcomes import (
@@ -39,8 +40,8 @@ from orderkit.idempotency.outcomes import (
     failed_with,
     raised_again,
 )
+from orderkit.idempotency.sending import Sending
 from orderkit.resilience.events import tell
-from orderkit.resilience.operations import nothing_sent
 from orderkit.resilience.policy import Policy
 from orderkit.unit_of_work.changes import KeyReference
 
@@ -118,11 +119,13 @@ class Site:
         around: What to work with.
         begin: Return what begins the work of an operation.
         for_tenant: Return the same for another tenant.
+        asynchronous: Whether their work is awaited.
     """
 
     around: Surroundings
     begin: Callable[[IdempotentOperation[Any]], Begin]
     for_tenant: Callable[[str], Site]
+    asynchronous: bool
 
 
 class Steps:
@@ -158,21 +161,20 @@ class Steps:
             return self._outcome(step)
         key = foreign_key(self.claim.reference, name)
         if step is None:
-            await self._keeper.keep(attrs.evolve(self.claim, steps={**self.claim.steps, name: Step()}))
+            await self._keeper.keep(lambda claim: claim.begun(name))
         else:
             settled = await self._look_up(name, key, look_up, on_unknown)
             if settled is not None:
                 return await self._done(name, settled.value)
+        sending = Sending(function, policy)
         try:
-            value = await self._send(function, key, policy)
+            value = await self._keeper.around.runtime.finish(sending.send(key))
         except Exception as error:
-            await self._failed(name, error)
+            # What an earlier run has sent is not undone by one that could send nothing.
+            unsent = sending.nothing_sent(error) and (step is None or look_up is not None)
+            await self._failed(name, error, unsent=unsent)
             raise
         return await self._done(name, value)
-
-    async def _send(self, function: Callable[[str], object], key: str, policy: Policy | None) -> object:
-        result = function(key) if policy is None else policy.call(function, key)
-        return await self._keeper.around.runtime.finish(result)
 
     async def _look_up(
         self, name: str, key: str, look_up: Callable[[str], object] | None, on_unknown: OnUnknown
@@ -183,23 +185,27 @@ class Steps:
             found = await self._keeper.around.runtime.finish(look_up(key))
             if isinstance(found, Found):
                 return found
+            if found is not None:
+                raise ConfigurationError(
+                    f"`look_up` of step {name!r} returns `Found` with what the call gave, or None if it was never "
+                    "done; the call was not made again."
+                )
         if on_unknown is OnUnknown.HOLD and look_up is None:
             raise OutcomeUnknown(self.claim.reference.scope, self.claim.reference.key, name, key)
         return None
 
     async def _done(self, name: str, value: object) -> Json:
         step = done_with(value, name)
-        await self._keeper.keep(self.claim.reached(name, step))
+        await self._keeper.keep(lambda claim: claim.reached(name, step))
         return decode_json(step.value)
 
-    async def _failed(self, name: str, error: Exception) -> None:
+    async def _failed(self, name: str, error: Exception, *, unsent: bool) -> None:
         """Keep what a failed call is known to have done: nothing, what its error says, or that it is unknown."""
-        claim = self.claim
-        if claim.operation.is_final(error):
-            await self._keeper.keep(claim.reached(name, Step(done=True, error=failed_with(error))))
-        elif nothing_sent(error):
-            rest = {other: step for other, step in claim.steps.items() if other != name}
-            await self._keeper.keep(attrs.evolve(claim, steps=rest))
+        if self.claim.operation.is_final(error):
+            step = Step(done=True, error=failed_with(error))
+            await self._keeper.keep(lambda claim: claim.reached(name, step))
+        elif unsent:
+            await self._keeper.keep(lambda claim: claim.unbegun(name))
         else:
             self._tell_lost(name, type(error).__name__)
 
@@ -226,7 +232,8 @@ class Steps:
             await self._keeper.transact(script, progress)
         except Exception as error:
             if self.claim.operation.is_final(error):
-                await self._keeper.keep(self.claim.reached(name, Step(done=True, error=failed_with(error))))
+                failed = Step(done=True, error=failed_with(error))
+                await self._keeper.keep(lambda claim: claim.reached(name, failed))
             raise
         return decode_json(self.claim.steps[name].value)
 
@@ -256,6 +263,7 @@ async def run_operation(
     operation: IdempotentOperation[Any], key: str, request: Json, *, wait: float, site: Site
 ) -> Json:
     """Do an operation once, and give its answer to every repetition; see `Operations.run`."""
+    check_work(operation, asynchronous=site.asynchronous)
     found = await claim_or_answer(operation, key, request, wait=wait, around=site.around)
     if isinstance(found, Replayed):
         return answer_of(found, operation)
@@ -273,6 +281,8 @@ async def _work(claim: Claim, site: Site) -> Json:
 
 async def resume(operations: Sequence[IdempotentOperation[Any]], grace: float, limit: int, site: Site) -> Resumed:
     """Bring operations of every tenant to their end that were left behind; see `Operations.resume`."""
+    for operation in operations:
+        check_work(operation, asynchronous=site.asynchronous)
     named = {operation.name: operation for operation in operations}
     around = site.around
     stuck = await around.scripts.run(
@@ -306,13 +316,17 @@ async def settle(operation: IdempotentOperation[Any], key: str, step: str, value
     """Say what came of a foreign call whose outcome is unknown; see `Operations.settle`."""
     reference = key_reference(around.scripts.tenant, operation.name, key)
     row = await _read(reference, around)
-    if row is None or step not in decode_steps(row.steps):
+    steps = {} if row is None else decode_steps(row.steps)
+    if row is None or step not in steps:
         raise OperationNotFound(operation.name, key)
-    claim = None if row.finished else await take_over(Claim.of(operation, row), row, around)
+    if row.finished or steps[step].done:
+        raise Conflict(f"What came of step {step!r} is known by now, or of no use any more; nothing was changed.")
+    outcome = done_with(value, step)
+    claim = await take_over(Claim.of(operation, row), row, around)
     if claim is None:
         raise IdempotencyInFlight(key)
     keeper = Keeper(claim, around)
-    await keeper.keep(claim.reached(step, done_with(value, step)))
+    await keeper.keep(lambda held: held.reached(step, outcome))
     await keeper.let_go()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -22,6 +22,9 @@ from orderkit.kit.runners import AsyncBackendRunner
 from orderkit.resilience.policy import Policy
 from orderkit.resilience.runtimes import LOOP
 
+if TYPE_CHECKING:
+    import asyncio
+
 T = TypeVar("T")
 
 
@@ -36,6 +39,12 @@ class LoopScripts:
     async def run(self, script: Script[T], *, transaction: bool = False) -> T:
         """Return what a script returns, once what it wrote is durable."""
         return await (self.runner.transacting() if transaction else self.runner).run(script)
+
+    def turn(self) -> asyncio.Lock:
+        """Return a block that one task after the other can be in."""
+        import asyncio
+
+        return asyncio.Lock()
 
 
 class AsyncOperationRun:
@@ -140,4 +149,4 @@ def _site(runner: AsyncBackendRunner, assembly: Assembly) -> runs.Site:
         theirs = assembly.for_tenant(tenant)
         return _site(attrs.evolve(runner, surroundings=theirs.surroundings), theirs)
 
-    return runs.Site(Surroundings(scripts, LOOP, LoopHeart()), begin, for_tenant)
+    return runs.Site(Surroundings(scripts, LOOP, LoopHeart()), begin, for_tenant, asynchronous=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
@@ -56,6 +57,25 @@ class ThreadScripts:
     async def run(self, script: Script[T], *, transaction: bool = False) -> T:
         """Return what a script returns, once what it wrote is durable."""
         return (self.runner.transacting() if transaction else self.runner).run(script)
+
+    def turn(self) -> Turn:
+        """Return a block that one thread after the other can be in."""
+        return Turn()
+
+
+class Turn:
+    """A lock, entered as those of event loops are."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    async def __aenter__(self) -> None:
+        """Wait for the others, in this thread."""
+        self._lock.acquire()
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Let the next one in."""
+        self._lock.release()
 
 
 class OperationRun:
@@ -191,6 +211,7 @@ class Operations:
             The answer, as JSON keeps it.
 
         Raises:
+            ConfigurationError: The work is not a plain function, or the request is no JSON.
             InvalidKey: The key is malformed.
             IdempotencyMismatch: The key was used with another request.
             IdempotencyInFlight: Somebody is at work on it; it says when to come again.
@@ -225,7 +246,9 @@ class Operations:
 
         Raises:
             OperationNotFound: No such operation was started, or no such step begun.
+            Conflict: The operation has ended, or what came of the call is known.
             IdempotencyInFlight: Somebody is at work on it.
+            NotJson: The value is no JSON.
         """
         drive(runs.settle(operation, key, step, value, around=self._site.around))
 
@@ -244,4 +267,4 @@ def _site(runner: BackendRunner, assembly: Assembly) -> runs.Site:
         theirs = assembly.for_tenant(tenant)
         return _site(attrs.evolve(runner, surroundings=theirs.surroundings), theirs)
 
-    return runs.Site(Surroundings(scripts, THREAD, assembly.heart), begin, for_tenant)
+    return runs.Site(Surroundings(scripts, THREAD, assembly.heart), begin, for_tenant, asynchronous=False)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Required, get_origin, get_type_hints, is_typeddict
 
 import pytest
 
-from orderkit import AsyncOrderKit, AsyncTransaction, OrderKit, Transaction
+from orderkit import AsyncOperationRun, AsyncOrderKit, AsyncTransaction, OperationRun, OrderKit, Transaction
 from orderkit.domain.commands import CreateDraft, PlaceOrder
 from orderkit.kit.async_customers import AsyncCustomers
+from orderkit.kit.async_operations import AsyncOperations
 from orderkit.kit.async_orders import AsyncOrders
 from orderkit.kit.customers import Customers
+from orderkit.kit.operations import Operations
 from orderkit.kit.orders import Orders
 from orderkit.orders.fields import DraftFields, ExecuteOptions, PlaceFields
 
@@ -21,6 +24,8 @@ PAIRS = [
     (OrderKit, AsyncOrderKit),
     (Orders, AsyncOrders),
     (Customers, AsyncCustomers),
+    (Operations, AsyncOperations),
+    (OperationRun, AsyncOperationRun),
     (Transaction, AsyncTransaction),
 ]
 
@@ -40,9 +45,19 @@ def plain(annotation: object) -> str:
     return re.sub(r"\bMany\b", "Iterable", re.sub(r"\bAsync(?=[A-Z])", "", text))
 
 
+def member(owner: type, name: str) -> Any:
+    """Return a method as it is written, or what computes a property."""
+    found: Any = getattr(owner, name, None) or getattr(owner, DUNDERS.get(name, ""))
+    return found.func if isinstance(found, cached_property) else getattr(found, "fget", found)
+
+
+def is_property(owner: type, name: str) -> bool:
+    return isinstance(vars(owner).get(name), property | cached_property)
+
+
 def signature(owner: type, name: str) -> tuple[list[tuple[object, ...]], str]:
     """Return how a method is asked: names, kinds, defaults and types of what it takes, and what comes back."""
-    method: Callable[..., Any] = getattr(owner, name, None) or getattr(owner, DUNDERS.get(name, ""))
+    method: Callable[..., Any] = member(owner, name)
     asked = inspect.signature(inspect.unwrap(method))
     taken: list[tuple[object, ...]] = [
         (item.name, item.kind, item.default, plain(item.annotation)) for item in asked.parameters.values()
@@ -65,10 +80,10 @@ def test_both_are_asked_in_the_same_way(one: type, other: type, name: str) -> No
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_what_does_the_work_is_awaited(one: type, other: type) -> None:
-    immediate = {name for name in public(one) if name.startswith("from_")} | {"for_tenant", "bound", "within", "pool"}
+    immediate = {name for name in public(one) if name.startswith("from_") or is_property(one, name)}
+    immediate |= {"for_tenant", "bound", "within", "pool", "foreign_key"}
     for name in public(one) - immediate:
-        method = getattr(other, name, None) or getattr(other, DUNDERS[name])
-        unwrapped = inspect.unwrap(method)
+        unwrapped = inspect.unwrap(member(other, name))
         iterated = str(inspect.signature(unwrapped).return_annotation).startswith("AsyncGenerator[")
         assert inspect.iscoroutinefunction(unwrapped) or inspect.isasyncgenfunction(unwrapped) or iterated, name
 
@@ -76,7 +91,7 @@ def test_what_does_the_work_is_awaited(one: type, other: type) -> None:
 @pytest.mark.parametrize("owner", [owner for pair in PAIRS for owner in pair])
 def test_everything_public_is_described(owner: type) -> None:
     assert owner.__doc__
-    members = {name: inspect.unwrap(getattr(owner, name)) for name in vars(owner) if not name.startswith("_")}
+    members = {name: inspect.unwrap(member(owner, name)) for name in vars(owner) if not name.startswith("_")}
     assert [name for name, member in members.items() if not member.__doc__] == []
 
 
