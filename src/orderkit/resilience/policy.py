@@ -117,7 +117,7 @@ class Policy:
 
         return called
 
-    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function through the policy; what an `async` function returns is to be awaited.
 
         Raises:

@@ -16,7 +16,7 @@ class World:
 
     name = "sync"
 
-    def call(self, policy: Policy, function: Callable[..., T], *args: object, **kwargs: object) -> T:
+    def call(self, policy: Policy, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
         return policy.call(function, *args, **kwargs)
 
     def decorated(self, policy: Policy, function: Callable[..., T]) -> Callable[..., T]:
@@ -32,7 +32,7 @@ class AsyncWorld(World):
 
     name = "async"
 
-    def call(self, policy: Policy, function: Callable[..., T], *args: object, **kwargs: object) -> T:
+    def call(self, policy: Policy, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
         return self.decorated(policy, function)(*args, **kwargs)
 
     def decorated(self, policy: Policy, function: Callable[..., T]) -> Callable[..., T]:
