@@ -5,8 +5,9 @@ The names of this module are the public surface of the library; they are loaded 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from orderkit.exports import lazily
 
 if TYPE_CHECKING:
     from orderkit.domain.commands import (
@@ -226,16 +227,4 @@ __all__ = [
     "metadata",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Load a public name when it is first used."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'orderkit' has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

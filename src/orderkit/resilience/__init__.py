@@ -15,40 +15,101 @@ policy = Policy(
 
 from __future__ import annotations
 
-from orderkit.errors import BulkheadFull, CircuitOpen, DeadlineExceeded, RateLimited, Rejected
-from orderkit.resilience.backoff import Backoff, read_retry_after
-from orderkit.resilience.breaker import BreakerMode, CircuitBreaker, CircuitState, Verdict
-from orderkit.resilience.budgets import RetryBudget
-from orderkit.resilience.bulkhead import Bulkhead
-from orderkit.resilience.cache import AsyncCache, Cache, ReadThrough
-from orderkit.resilience.deadlines import AttemptTimeout, Deadline, time_left
-from orderkit.resilience.events import (
-    CacheAnswered,
-    CallRejected,
-    CircuitChanged,
-    Degraded,
-    EventCounter,
-    EventLog,
-    FallbackUsed,
-    HedgeStarted,
-    Listener,
-    PolicyEvent,
-    RetryGivenUp,
-    RetryScheduled,
-    TimedOut,
-)
-from orderkit.resilience.fallback import Fallback
-from orderkit.resilience.hedging import Hedge
-from orderkit.resilience.layers import InvalidPolicy
-from orderkit.resilience.operations import Operation, nothing_sent
-from orderkit.resilience.policy import Policy
-from orderkit.resilience.ratelimit import Allowance, AsyncRateLimit, RateLimit, RateStrategy
-from orderkit.resilience.redis import RedisClients, RedisConnection
-from orderkit.resilience.registry import Registry
-from orderkit.resilience.retrying import Retry
-from orderkit.resilience.sharing import RedisCircuits, SharedCircuit
-from orderkit.resilience.stores import LocalStore, RedisStore
-from orderkit.resilience.tripping import ConsecutiveFailures, FailureRate, SlowCalls
+from typing import TYPE_CHECKING
+
+from orderkit.exports import lazily
+
+if TYPE_CHECKING:
+    from orderkit.errors import BulkheadFull, CircuitOpen, DeadlineExceeded, RateLimited, Rejected
+    from orderkit.resilience.backoff import Backoff, read_retry_after
+    from orderkit.resilience.breaker import BreakerMode, CircuitBreaker, CircuitState, Verdict
+    from orderkit.resilience.budgets import RetryBudget
+    from orderkit.resilience.bulkhead import Bulkhead
+    from orderkit.resilience.cache import AsyncCache, Cache, ReadThrough
+    from orderkit.resilience.deadlines import AttemptTimeout, Deadline, time_left
+    from orderkit.resilience.events import (
+        CacheAnswered,
+        CallRejected,
+        CircuitChanged,
+        Degraded,
+        EventCounter,
+        EventLog,
+        FallbackUsed,
+        HedgeStarted,
+        Listener,
+        PolicyEvent,
+        RetryGivenUp,
+        RetryScheduled,
+        TimedOut,
+    )
+    from orderkit.resilience.fallback import Fallback
+    from orderkit.resilience.hedging import Hedge
+    from orderkit.resilience.layers import InvalidPolicy
+    from orderkit.resilience.operations import Operation, nothing_sent
+    from orderkit.resilience.policy import Policy
+    from orderkit.resilience.ratelimit import Allowance, AsyncRateLimit, RateLimit, RateStrategy
+    from orderkit.resilience.redis import RedisClients, RedisConnection
+    from orderkit.resilience.registry import Registry
+    from orderkit.resilience.retrying import Retry
+    from orderkit.resilience.sharing import RedisCircuits, SharedCircuit
+    from orderkit.resilience.stores import LocalStore, RedisStore
+    from orderkit.resilience.tripping import ConsecutiveFailures, FailureRate, SlowCalls
+
+_HOMES = {
+    "Allowance": "orderkit.resilience.ratelimit",
+    "AsyncCache": "orderkit.resilience.cache",
+    "AsyncRateLimit": "orderkit.resilience.ratelimit",
+    "AttemptTimeout": "orderkit.resilience.deadlines",
+    "Backoff": "orderkit.resilience.backoff",
+    "BreakerMode": "orderkit.resilience.breaker",
+    "Bulkhead": "orderkit.resilience.bulkhead",
+    "BulkheadFull": "orderkit.errors",
+    "Cache": "orderkit.resilience.cache",
+    "CacheAnswered": "orderkit.resilience.events",
+    "CallRejected": "orderkit.resilience.events",
+    "CircuitBreaker": "orderkit.resilience.breaker",
+    "CircuitChanged": "orderkit.resilience.events",
+    "CircuitOpen": "orderkit.errors",
+    "CircuitState": "orderkit.resilience.breaker",
+    "ConsecutiveFailures": "orderkit.resilience.tripping",
+    "Deadline": "orderkit.resilience.deadlines",
+    "DeadlineExceeded": "orderkit.errors",
+    "Degraded": "orderkit.resilience.events",
+    "EventCounter": "orderkit.resilience.events",
+    "EventLog": "orderkit.resilience.events",
+    "FailureRate": "orderkit.resilience.tripping",
+    "Fallback": "orderkit.resilience.fallback",
+    "FallbackUsed": "orderkit.resilience.events",
+    "Hedge": "orderkit.resilience.hedging",
+    "HedgeStarted": "orderkit.resilience.events",
+    "InvalidPolicy": "orderkit.resilience.layers",
+    "Listener": "orderkit.resilience.events",
+    "LocalStore": "orderkit.resilience.stores",
+    "Operation": "orderkit.resilience.operations",
+    "Policy": "orderkit.resilience.policy",
+    "PolicyEvent": "orderkit.resilience.events",
+    "RateLimit": "orderkit.resilience.ratelimit",
+    "RateLimited": "orderkit.errors",
+    "RateStrategy": "orderkit.resilience.ratelimit",
+    "ReadThrough": "orderkit.resilience.cache",
+    "RedisCircuits": "orderkit.resilience.sharing",
+    "RedisClients": "orderkit.resilience.redis",
+    "RedisConnection": "orderkit.resilience.redis",
+    "RedisStore": "orderkit.resilience.stores",
+    "Registry": "orderkit.resilience.registry",
+    "Rejected": "orderkit.errors",
+    "Retry": "orderkit.resilience.retrying",
+    "RetryBudget": "orderkit.resilience.budgets",
+    "RetryGivenUp": "orderkit.resilience.events",
+    "RetryScheduled": "orderkit.resilience.events",
+    "SharedCircuit": "orderkit.resilience.sharing",
+    "SlowCalls": "orderkit.resilience.tripping",
+    "TimedOut": "orderkit.resilience.events",
+    "Verdict": "orderkit.resilience.breaker",
+    "nothing_sent": "orderkit.resilience.operations",
+    "read_retry_after": "orderkit.resilience.backoff",
+    "time_left": "orderkit.resilience.deadlines",
+}
 
 __all__ = [
     "Allowance",
@@ -105,3 +166,5 @@ __all__ = [
     "read_retry_after",
     "time_left",
 ]
+
+__getattr__, __dir__ = lazily(__name__, _HOMES)
