@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, Final, Self, TypeVar
 
-from orderkit.errors import DeadlineExceeded, OrderKitError
+from orderkit.errors import OrderKitError
 from orderkit.http.libraries import Library
 from orderkit.http.rejections import joined
 from orderkit.http.ways import Ways
 from orderkit.resilience import AttemptTimeout, Deadline, Policy, TimedOut, conditions, time_left
 from orderkit.resilience.events import tell
+from orderkit.resilience.rejections import DeadlineExceeded
 from orderkit.resilience.runtimes import Overtime, drive
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypedDict, cast
 
 import attrs
 
-from orderkit.errors import DeadlineExceeded, Rejected
+from orderkit.errors import Rejected
 from orderkit.http.bodies import Bound, Timeouts
 from orderkit.http.idempotency import KEY_HEADER
 from orderkit.http.libraries import Library, RequestT, ResponseT
@@ -17,6 +17,7 @@ from orderkit.http.rejections import joined
 from orderkit.http.targets import Targets, kind_of, origin_of
 from orderkit.http.ways import Ways
 from orderkit.resilience import Policy, Retry
+from orderkit.resilience.rejections import DeadlineExceeded
 
 FAILED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """The statuses that another attempt may mend, or that say that the other side is not well."""

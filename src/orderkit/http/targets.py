@@ -8,11 +8,11 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from orderkit.errors import DeadlineExceeded
 from orderkit.http.libraries import Library, Request, Url
 from orderkit.http.rejections import joined
 from orderkit.resilience import InvalidPolicy, Operation, Policy, Registry, Retry
 from orderkit.resilience.layers import Layer, Rank
+from orderkit.resilience.rejections import DeadlineExceeded
 from orderkit.resilience.retrying import errors_of
 
 _OPERATIONS: Final = {

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from orderkit.exports import lazily
 
 if TYPE_CHECKING:
-    from orderkit.errors import BulkheadFull, CircuitOpen, DeadlineExceeded, RateLimited, Rejected
+    from orderkit.errors import Rejected
     from orderkit.resilience.backoff import Backoff, read_retry_after
     from orderkit.resilience.breaker import BreakerMode, CircuitBreaker, CircuitState, Verdict
     from orderkit.resilience.budgets import RetryBudget
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from orderkit.resilience.ratelimit import Allowance, AsyncRateLimit, RateLimit, RateStrategy
     from orderkit.resilience.redis import RedisClients, RedisConnection
     from orderkit.resilience.registry import Registry
+    from orderkit.resilience.rejections import BulkheadFull, CircuitOpen, DeadlineExceeded, RateLimited
     from orderkit.resilience.retrying import Retry
     from orderkit.resilience.sharing import RedisCircuits, SharedCircuit
     from orderkit.resilience.stores import LocalStore, RedisStore
@@ -63,17 +64,17 @@ _HOMES = {
     "Backoff": "orderkit.resilience.backoff",
     "BreakerMode": "orderkit.resilience.breaker",
     "Bulkhead": "orderkit.resilience.bulkhead",
-    "BulkheadFull": "orderkit.errors",
+    "BulkheadFull": "orderkit.resilience.rejections",
     "Cache": "orderkit.resilience.cache",
     "CacheAnswered": "orderkit.resilience.events",
     "CallRejected": "orderkit.resilience.events",
     "CircuitBreaker": "orderkit.resilience.breaker",
     "CircuitChanged": "orderkit.resilience.events",
-    "CircuitOpen": "orderkit.errors",
+    "CircuitOpen": "orderkit.resilience.rejections",
     "CircuitState": "orderkit.resilience.breaker",
     "ConsecutiveFailures": "orderkit.resilience.tripping",
     "Deadline": "orderkit.resilience.deadlines",
-    "DeadlineExceeded": "orderkit.errors",
+    "DeadlineExceeded": "orderkit.resilience.rejections",
     "Degraded": "orderkit.resilience.events",
     "EventCounter": "orderkit.resilience.events",
     "EventLog": "orderkit.resilience.events",
@@ -89,7 +90,7 @@ _HOMES = {
     "Policy": "orderkit.resilience.policy",
     "PolicyEvent": "orderkit.resilience.events",
     "RateLimit": "orderkit.resilience.ratelimit",
-    "RateLimited": "orderkit.errors",
+    "RateLimited": "orderkit.resilience.rejections",
     "RateStrategy": "orderkit.resilience.ratelimit",
     "ReadThrough": "orderkit.resilience.cache",
     "RedisCircuits": "orderkit.resilience.sharing",

@@ -15,10 +15,11 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 import pybreaker
 
-from orderkit.errors import CircuitOpen, ConfigurationError, DeadlineExceeded, Rejected
+from orderkit.errors import ConfigurationError, Rejected
 from orderkit.resilience import conditions
 from orderkit.resilience.events import CallRejected, CircuitChanged, Listener, tell
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
+from orderkit.resilience.rejections import CircuitOpen, DeadlineExceeded
 from orderkit.resilience.sharing import SharedCircuit
 from orderkit.resilience.tripping import ConsecutiveFailures, Trip
 

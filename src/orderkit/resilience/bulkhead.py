@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-from orderkit.errors import BulkheadFull
 from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import CallRejected
 from orderkit.resilience.layers import Invocation, Layer, Rank, Step, checked, counted
+from orderkit.resilience.rejections import BulkheadFull
 from orderkit.resilience.runtimes import Signal
 
 T = TypeVar("T")

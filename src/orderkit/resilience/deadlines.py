@@ -9,11 +9,11 @@ from typing import Any, ClassVar, TypeVar
 
 import attrs
 
-from orderkit.errors import DeadlineExceeded
 from orderkit.resilience import conditions
 from orderkit.resilience.events import TimedOut
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked
 from orderkit.resilience.operations import Operation
+from orderkit.resilience.rejections import DeadlineExceeded
 from orderkit.resilience.runtimes import Overtime
 
 T = TypeVar("T")

@@ -7,11 +7,11 @@ from typing import ClassVar, TypeVar
 
 import attrs
 
-from orderkit.errors import DeadlineExceeded
 from orderkit.resilience.deadlines import AttemptTimeout, Deadline, time_left
 from orderkit.resilience.events import HedgeStarted
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
 from orderkit.resilience.operations import Operation
+from orderkit.resilience.rejections import DeadlineExceeded
 from orderkit.resilience.runtimes import Overtime
 
 T = TypeVar("T")

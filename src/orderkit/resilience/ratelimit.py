@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import attrs
 
-from orderkit.errors import RateLimited
 from orderkit.resilience import conditions
 from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import CallRejected, Listener
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
 from orderkit.resilience.redis import Audience, Listeners, RedisConnection, Unreachable, tell_degraded
+from orderkit.resilience.rejections import RateLimited
 from orderkit.resilience.runtimes import LOOP, THREAD, Runtime, drive
 
 if TYPE_CHECKING:

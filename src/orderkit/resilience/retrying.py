@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import attrs
 
-from orderkit.errors import CircuitOpen
 from orderkit.resilience import conditions
 from orderkit.resilience.backoff import Backoff, asked_by, is_throttled
 from orderkit.resilience.budgets import RetryBudget
@@ -15,6 +14,7 @@ from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import RetryGivenUp, RetryScheduled
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, counted
 from orderkit.resilience.operations import Operation, nothing_sent
+from orderkit.resilience.rejections import CircuitOpen
 from orderkit.resilience.runtimes import carried
 
 if TYPE_CHECKING:
