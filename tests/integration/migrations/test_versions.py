@@ -6,14 +6,21 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import attrs
 import pytest
 
 from orderkit import AsyncOrderKit, OrderKit
+from orderkit.errors import SchemaMissing
+from orderkit.idempotency.leases import NewOperation
+from orderkit.idempotency.ports import KeepsOperations
+from orderkit.storage.sql import SqlBackend, open_backend
+from orderkit.storage.sql.groups import GroupedBackend
 from orderkit.storage.sql.migrations import Migrations, SchemaOutdated, SchemaTooNew
 from orderkit.storage.sql.migrations.versions import REVISIONS
+from orderkit.unit_of_work.changes import KeyReference
 from tests.integration.migrations.databases import TEA, Database
 from tests.integration.migrations.newer import CONTRACTED, EXPANDED, NEWER
 
@@ -151,6 +158,26 @@ def test_tables_that_are_too_old_are_refused_or_upgraded(database: Database, mon
     with database.kit(create_tables=True) as kit:
         kit.orders.place(lines=TEA)
     assert database.state() == (HEAD, REVISIONS[-1].compatible_from, None)
+
+
+def start_operation(backend: SqlBackend | GroupedBackend) -> None:
+    new = NewOperation(KeyReference("acme", "pay", "key"), "v1:abc", "{}", "claim", timedelta(0))
+    with backend.connect() as storage:
+        assert isinstance(storage, KeepsOperations)
+        assert storage.operations.start(new, lease=timedelta(0)) is None
+
+
+def test_without_the_newest_table_everything_else_works(database: Database) -> None:
+    database.migrations().upgrade("0002")
+    orders = database.place()
+    assert database.get(orders) == orders
+    backend = open_backend(database.url, schema=database.schema)
+    with pytest.raises(SchemaMissing, match="create_schema"):
+        start_operation(backend)
+    backend.create_schema()
+    start_operation(backend)
+    backend.close()
+    assert database.get(orders) == orders
 
 
 def test_tables_are_compared_once_and_not_at_every_use(database: Database) -> None:
