@@ -9,7 +9,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, cast
 
 import attrs
 
@@ -137,14 +137,14 @@ class _Address:
         """Make the client of all threads."""
         import redis
 
-        pool = redis.BlockingConnectionPool.from_url(self.url, **self._options())
+        pool = redis.ConnectionPool.from_url(self.url, **self._options())
         return cast("RedisClient", redis.Redis.from_pool(pool))
 
     def open_here(self) -> RedisClient:
         """Make the client of the running event loop."""
-        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio import ConnectionPool, Redis
 
-        pool = BlockingConnectionPool.from_url(self.url, **self._options())
+        pool = ConnectionPool.from_url(self.url, **self._options())
         return cast("RedisClient", Redis.from_pool(pool))
 
     def _options(self) -> dict[str, Any]:
@@ -153,8 +153,6 @@ class _Address:
 
         return {
             "max_connections": self.connections,
-            # Longer than a reply may take: that all places are taken is no sign that Redis is gone.
-            "timeout": 5 * self.timeout,
             "socket_timeout": self.timeout,
             "socket_connect_timeout": self.timeout,
             # By default redis-py tries again for seconds, in which a layer could long have gone on by itself.
@@ -166,6 +164,19 @@ class _Address:
         return masked(self.url)
 
 
+class _Places(Protocol):
+    def acquire(self) -> object: ...
+
+    def release(self) -> None: ...
+
+
+class _Usage(NamedTuple):
+    """A client, and the places for the commands that it may have under way."""
+
+    client: RedisClient
+    places: _Places
+
+
 class RedisConnection:
     """Reach one Redis from threads and from any number of event loops.
 
@@ -175,7 +186,8 @@ class RedisConnection:
         source: Its URL, such as `redis://127.0.0.1:6379/0`, `rediss://` with TLS or `unix://`; or clients.
         timeout: Seconds to wait for a connection, and for a reply.
         rest: Seconds for which it is left alone after a failure.
-        connections: How many connections there are at most for all threads together, and for each event loop.
+        connections: How many connections there are at most for all threads together, and for each event loop; further
+            calls wait for one.
 
     Raises:
         ConfigurationError: The URL is none of Redis, or its library is not installed.
@@ -186,11 +198,11 @@ class RedisConnection:
     ) -> None:
         self._rest = checked(rest, "The rest that Redis is given")
         checked(timeout, "The time-out of Redis")
-        counted(connections, "The connections to Redis")
+        self._connections = counted(connections, "The connections to Redis")
         self._source = source if isinstance(source, RedisClients) else _Address(source, timeout, connections)
         self._failures, self._severe = _failures()
-        self._client: RedisClient | None = None
-        self._here: dict[AbstractEventLoop, RedisClient] = {}
+        self._for_threads: _Usage | None = None
+        self._here: dict[AbstractEventLoop, _Usage] = {}
         self._lock = threading.Lock()
         self._gone = False
         self._again_at = 0.0
@@ -206,12 +218,16 @@ class RedisConnection:
         Raises:
             Unreachable: There was none.
         """
-        client = self._client_for_threads() if isinstance(runtime, ThreadRuntime) else self._client_here()
-        self._admit()
+        client, places = self._usage_of_threads() if isinstance(runtime, ThreadRuntime) else self._usage_here()
+        await runtime.finish(places.acquire())
         try:
+            # Asked here, since Redis may have gone while this call waited for its place.
+            self._admit()
             reply = await runtime.finish(client.execute_command(*words))
         except self._failures as error:
             raise self._failed(error) from error
+        finally:
+            places.release()
         if self._gone:
             self._gone = False
         return reply
@@ -251,39 +267,41 @@ class RedisConnection:
 
     # --- clients --------------------------------------------------------------------------------
 
-    def _client_for_threads(self) -> RedisClient:
-        if self._client is None:
+    def _usage_of_threads(self) -> _Usage:
+        if self._for_threads is None:
             with self._lock:
-                self._client = self._client or self._source.open()
-        return self._client
+                places = threading.Semaphore(self._connections)
+                self._for_threads = self._for_threads or _Usage(self._source.open(), places)
+        return self._for_threads
 
-    def _client_here(self) -> RedisClient:
+    def _usage_here(self) -> _Usage:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        client = self._here.get(loop)
-        if client is None:
+        usage = self._here.get(loop)
+        if usage is None:
             with self._lock:
                 # A client holds its loop, so that a weak reference to the loop would keep both for ever.
                 self._here = {other: its for other, its in self._here.items() if not other.is_closed()}
-                client = self._here[loop] = self._source.open_here()
-        return client
+                usage = _Usage(self._source.open_here(), asyncio.Semaphore(self._connections))
+                self._here[loop] = usage
+        return usage
 
     def close(self) -> None:
         """Close the connections of threads; the next call opens them again."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None and isinstance(self._source, _Address):
-            cast("_Closable", client).close()
+            usage, self._for_threads = self._for_threads, None
+        if usage is not None and isinstance(self._source, _Address):
+            cast("_Closable", usage.client).close()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the next call opens them again."""
         import asyncio
 
         with self._lock:
-            client = self._here.pop(asyncio.get_running_loop(), None)
-        if client is not None and isinstance(self._source, _Address):
-            await cast("_Closable", client).aclose()
+            usage = self._here.pop(asyncio.get_running_loop(), None)
+        if usage is not None and isinstance(self._source, _Address):
+            await cast("_Closable", usage.client).aclose()
 
     def __enter__(self) -> Self:
         return self

@@ -20,7 +20,7 @@ import pytest
 import redis as redis_py
 from sqlalchemy import make_url
 
-from orderkit.errors import CircuitOpen, ConfigurationError
+from orderkit.errors import ConfigurationError
 from orderkit.resilience import (
     BreakerMode,
     Cache,
@@ -44,6 +44,7 @@ from orderkit.resilience import (
 )
 from orderkit.resilience.conditions import Conditions, replaced
 from orderkit.resilience.redis import Script, Unreachable, masked
+from orderkit.resilience.rejections import CircuitOpen
 from orderkit.resilience.runtimes import LOOP, THREAD, Runtime, drive
 from tests.conftest import absent, text_of
 from tests.integration.kit.proxy import Cut, Proxy
@@ -209,6 +210,39 @@ def test_redis_is_tried_again_by_one_call_for_all(proxy: Proxy, cut_off: RedisCo
     assert drive(cut_off.run(THREAD, "PING"))
 
 
+def test_those_who_wait_for_a_connection_do_not_each_wait_for_a_redis_that_is_gone() -> None:
+    asked = [0]
+
+    class Hanging:
+        async def execute_command(self, *_words: object) -> object:
+            asked[0] += 1
+            await release.wait()
+            raise redis_py.TimeoutError
+
+    async def main() -> None:
+        connection = RedisConnection(RedisClients(asynchronous=Hanging), connections=4)
+        tasks = [asyncio.create_task(connection.run(LOOP, "PING")) for _ in range(1000)]
+        await asyncio.sleep(0)
+        release.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results} == {Unreachable}
+
+    release = asyncio.Event()
+    asyncio.run(main())
+    assert asked == [4]
+
+
+def test_more_calls_than_connections_wait_for_one(server: str) -> None:
+    async def main() -> list[object]:
+        async with RedisConnection(server, timeout=PATIENT, connections=2) as connection:
+            return await asyncio.gather(*(connection.run(LOOP, "ECHO", str(number)) for number in range(300)))
+
+    assert asyncio.run(main()) == [b"%d" % number for number in range(300)]
+    with RedisConnection(server, timeout=PATIENT, connections=2) as connection, ThreadPoolExecutor(16) as pool:
+        replies = pool.map(lambda number: drive(connection.run(THREAD, "ECHO", str(number))), range(300))
+        assert list(replies) == [b"%d" % number for number in range(300)]
+
+
 def test_what_redis_answers_with_an_error_is_no_reason_to_leave_it_alone(
     world: World, connection: RedisConnection, prefix: str
 ) -> None:
@@ -230,7 +264,7 @@ def test_clients_of_the_application_are_used_and_left_open(server: str) -> None:
         client = redis_py.asyncio.Redis.from_url(server)
         async with RedisConnection(RedisClients(asynchronous=lambda: client)) as connection:
             reply = await connection.run(LOOP, "ECHO", "b")
-        assert await client.ping()  # type: ignore[misc]
+        assert await client.ping()
         await client.aclose()
         return reply
 
@@ -336,7 +370,7 @@ def test_the_keys_of_limits_expire(
     RateLimit("2/minute", strategy=strategy, key="a", shared=connection, prefix=prefix).take("a")
     keys = list(plain.scan_iter(f"*{prefix}*"))
     assert keys
-    assert all(0 < plain.pttl(key) <= 120_000 for key in keys)  # type: ignore[operator]
+    assert all(0 < plain.pttl(key) <= 120_000 for key in keys)
 
 
 def test_when_redis_is_cut_off_a_limit_counts_here_and_returns_to_redis(
@@ -374,7 +408,7 @@ def test_when_redis_is_killed_a_policy_goes_on(
         async def function() -> int:
             return 1
 
-        return await policy.call(function)  # type: ignore[no-any-return, misc]
+        return await policy.call(function)
 
     async def main() -> None:
         assert await call() == 1
@@ -504,9 +538,9 @@ def test_everything_in_redis_expires(
     world.run(main(), connection)
     keys = {key.decode(): plain.pttl(key) for key in plain.scan_iter(f"{prefix}*")}
     assert set(keys) == {f"{prefix}:{name}" for name in ("all", "key:key", "tag:a", "tag:b", "value:key")}
-    assert 0 < keys.pop(f"{prefix}:value:key") <= 60_000  # type: ignore[operator]
+    assert 0 < keys.pop(f"{prefix}:value:key") <= 60_000
     # Generations outlive what was loaded under them.
-    assert all(120_000 < left <= 240_000 for left in keys.values())  # type: ignore[operator]
+    assert all(120_000 < left <= 240_000 for left in keys.values())
 
 
 def test_a_value_that_cannot_be_read_is_loaded_anew(
@@ -520,7 +554,7 @@ def test_a_value_that_cannot_be_read_is_loaded_anew(
 
     async def main() -> list[object]:
         values = [await get()]
-        header = bytes(plain.get(key) or b"").partition(b"\n")[0]  # type: ignore[arg-type]
+        header = bytes(plain.get(key) or b"").partition(b"\n")[0]
         for broken in (header + b"\n{", b"", b"not ours"):
             plain.set(key, broken)
             values += [await get(), await get()]
@@ -707,7 +741,7 @@ def test_a_circuit_that_one_process_opens_is_open_for_the_others_for_the_rest_of
 
     async def main() -> None:
         await _open(world, mine)
-        assert 29_000 < plain.pttl(f"{prefix}:psp") <= 30_000  # type: ignore[operator]
+        assert 29_000 < plain.pttl(f"{prefix}:psp") <= 30_000
         plain.pexpire(f"{prefix}:psp", 10_000)
         with pytest.raises(CircuitOpen) as caught:
             await _call(world, Policy(other))
@@ -727,11 +761,11 @@ def test_a_shorter_time_never_shortens_a_longer_one(
         breaker = breaker_of(connection, prefix)
         # Looked at before, so that it opens by its own failures.
         with replaced(Conditions(monotonic=lambda: 0.0)):
-            breaker._shared._look_at[breaker] = 1000.0  # type: ignore[union-attr, attr-defined]
+            breaker._shared._look_at[breaker] = 1000.0
             await _open(world, breaker)
 
     world.run(main(), connection)
-    assert plain.pttl(f"{prefix}:psp") > 290_000  # type: ignore[operator]
+    assert plain.pttl(f"{prefix}:psp") > 290_000
 
 
 def test_others_are_looked_at_only_now_and_then(proxy: Proxy, cut_off: RedisConnection, prefix: str) -> None:

@@ -593,7 +593,7 @@ def test_settings_that_cannot_be_are_refused_at_build() -> None:
         with pytest.raises(InvalidPolicy):
             Cache(key=str, ttl=ttl)
     with pytest.raises(InvalidPolicy):
-        Cache(key="key", ttl=1)  # type: ignore[arg-type]
+        Cache(key="key", ttl=1)
     with pytest.raises(InvalidPolicy):
         LocalStore(max_entries=0)
 

@@ -66,7 +66,7 @@ def _await(policy: Policy) -> int:
 
 
 async def _awaited(policy: Policy, function: Callable[[], object]) -> int:
-    return await policy.call(function)  # type: ignore[no-any-return, misc]
+    return await policy.call(function)
 
 
 def _block(policy: Policy) -> int:
@@ -236,7 +236,7 @@ def test_keys_whose_time_is_over_are_forgotten(strategy: RateStrategy, time: Tim
     for number in range(20_000):
         limit.take(str(number))
         time.now += 0.01
-    assert len(limit._local.storage._windows) <= 2000  # type: ignore[attr-defined]
+    assert len(limit._local.storage._windows) <= 2000
 
 
 @pytest.mark.parametrize(
