@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any, Unpack
 
 from orderkit.errors import OrderKitError
@@ -15,6 +16,7 @@ from orderkit.integrations.requests import (
     RuleFields,
     Rules,
     checked_tenant,
+    failed,
     refusal,
     request_of,
     settled,
@@ -77,13 +79,13 @@ class IdempotencyMiddleware:
         if key is None:
             await self._app(scope, receive, send)
             return
+        with suppress(ClientGone):
+            await _respond(send, await self._response(scope, receive, key))
+
+    async def _response(self, scope: Scope, receive: Receive, key: str) -> Response:
         body = await _read(receive, self._rules.max_body)
         if isinstance(body, Response):
-            await _respond(send, body)
-        elif body is not None:
-            await _respond(send, await self._response(scope, receive, key, body))
-
-    async def _response(self, scope: Scope, receive: Receive, key: str, body: bytes) -> Response:
+            return body
         fresh: list[Response] = []
 
         async def work(_run: object) -> Json:
@@ -101,23 +103,34 @@ class IdempotencyMiddleware:
         except NotKept as error:
             return error.response
         except Escaped as escaped:
-            raise escaped.error from None
+            raised = escaped.error
         except OrderKitError as error:
-            return refusal(error)
-        return fresh[0] if fresh else Response.replayed(kept)
+            return failed(error, fresh)
+        else:
+            return fresh[0] if fresh else Response.replayed(kept)
+        # Outside of the handler, so that it keeps the cause and the context it came with.
+        raise raised
+
+
+class ClientGone(Exception):
+    """Nobody is there to be answered: the client went before its request or the response was whole."""
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
     return [value.decode("latin-1") for name, value in headers if name.lower() == _HEADER]
 
 
-async def _read(receive: Receive, most: int) -> bytes | Response | None:
-    """Return the body of a request; the response to one that is too large; None if the client went in the middle."""
+async def _read(receive: Receive, most: int) -> bytes | Response:
+    """Return the body of a request, or the response to one that is too large.
+
+    Raises:
+        ClientGone: The client went in the middle of it.
+    """
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return None
+            raise ClientGone
         body += message.get("body", b"")
         if len(body) > most:
             return too_large(most)
@@ -126,28 +139,62 @@ async def _read(receive: Receive, most: int) -> bytes | Response | None:
 
 
 async def _play(app: Application, scope: Scope, receive: Receive, body: bytes) -> Response:
-    """Have the application handle a request whose body was read already, and return its response."""
+    """Have the application handle a request whose body was read already, and return its response.
+
+    Raises:
+        ClientGone: The application has left it at that, since the client went.
+    """
     given = [{"type": "http.request", "body": body, "more_body": False}]
-    start: list[Message] = []
-    parts: list[bytes] = []
+    response = _Collected()
+    gone = False
 
     async def once() -> Message:
-        return given.pop() if given else await receive()
+        nonlocal gone
+        message = given.pop() if given else await receive()
+        gone = gone or message["type"] == "http.disconnect"
+        return message
 
-    async def collect(message: Message) -> None:
+    late = None
+    try:
+        await app(_plain(scope), once, response.collect)
+    except Exception as error:
+        # What goes on in the background of a framework fails after its response.
+        if not response.whole:
+            raise
+        late = error
+    if not response.whole:
+        raise ClientGone if gone else unanswered()
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.start.get("headers", ())]
+    return Response(response.start["status"], headers, b"".join(response.parts), late)
+
+
+class _Collected:
+    """What an application has sent so far."""
+
+    def __init__(self) -> None:
+        self.start: Message = {}
+        self.parts: list[bytes] = []
+        self.whole = False
+
+    async def collect(self, message: Message) -> None:
+        """Take a message in place of the server."""
         if message["type"] == "http.response.start":
-            start.append(message)
+            self.start = message
         elif message["type"] == "http.response.body":
-            parts.append(message.get("body", b""))
+            self.parts.append(message.get("body", b""))
+            self.whole = bool(self.start) and not message.get("more_body", False)
 
-    await app(scope, once, collect)
-    if not start:
-        raise unanswered()
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start[0].get("headers", ())]
-    return Response(start[0]["status"], headers, b"".join(parts))
+
+def _plain(scope: Scope) -> Scope:
+    """Return a scope without the ways to answer that are not kept, such as the path of a file."""
+    extensions: Mapping[str, object] = scope.get("extensions") or {}
+    kept = {name: value for name, value in extensions.items() if not name.startswith("http.response.")}
+    return scope if len(kept) == len(extensions) else {**scope, "extensions": kept}
 
 
 async def _respond(send: Send, response: Response) -> None:
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
+    if response.late is not None:
+        raise response.late

@@ -11,7 +11,7 @@ from typing import Any, Final, TypedDict, cast
 
 import attrs
 
-from orderkit.errors import ConfigurationError, OrderKitError
+from orderkit.errors import ConfigurationError, OrderKitError, StorageError
 from orderkit.http.idempotency import KEPT_HEADERS, KEY_HEADER, REPLAYED_HEADER, Answer, answer_to, is_kept, read_key
 from orderkit.idempotency.operations import IdempotentOperation, Json
 
@@ -29,11 +29,13 @@ class Response:
         status: Its status.
         headers: Its headers.
         body: Its body.
+        late: What the application raised after it was whole, to be raised again once it is sent.
     """
 
     status: int
     headers: Headers
     body: bytes = attrs.field(repr=False)
+    late: Exception | None = None
 
     def kept(self) -> Json:
         """Return what is kept of it: of the headers those that say what it is, and not whose connection it was for."""
@@ -46,13 +48,18 @@ class Response:
         found = cast("_Kept", kept)
         body = base64.b64decode(found["body"])
         headers = [(name, value) for name, value in found["headers"]]
-        return cls(found["status"], [*headers, ("content-length", str(len(body))), REPLAYED_HEADER], body)
+        # A response that cannot have a body says nothing of its length (RFC 9110, section 8.6).
+        length = [] if found["status"] in _BODILESS else [("content-length", str(len(body)))]
+        return cls(found["status"], [*headers, *length, REPLAYED_HEADER], body)
 
     @classmethod
     def answering(cls, answer: Answer) -> Response:
         """Return the response for an error."""
         length = ("content-length", str(len(answer.body)))
         return cls(answer.status, [*answer.headers.items(), length], answer.body)
+
+
+_BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class _Kept(TypedDict):
@@ -89,6 +96,8 @@ class RuleFields(TypedDict, total=False):
 
 
 def _upper(methods: Iterable[str]) -> frozenset[str]:
+    if isinstance(methods, str):
+        raise ConfigurationError(f'Give several methods, such as `methods={{"{methods}"}}`.')
     return frozenset(method.upper() for method in methods)
 
 
@@ -103,6 +112,9 @@ class Rules:
         max_body: How many bytes a body may have; it is read whole, to know whether two requests are the same.
         lease: Seconds without a sign of life after which a request counts as broken off.
         retention: Seconds for which a response is kept.
+
+    Raises:
+        ConfigurationError: The methods are one text, or a lease or a retention is out of bounds.
     """
 
     methods: frozenset[str] = attrs.field(default=frozenset({"POST", "PATCH"}), converter=_upper)
@@ -111,6 +123,9 @@ class Rules:
     max_body: int = 1_048_576
     lease: float = 60.0
     retention: float = 259_200.0
+
+    def __attrs_post_init__(self) -> None:
+        self.operation(Response)  # which refuses what it cannot do when the application starts
 
     def key_of(self, method: str, headers: Iterable[str]) -> str | None:
         """Return the key of a request; None where it is done as often as it comes.
@@ -136,8 +151,10 @@ class Rules:
 
 def request_of(method: str, path: str, query: str, body: bytes) -> Mapping[str, Json]:
     """Return what a request is known by. Its body is kept as a hash alone: it may hold what is personal."""
-    digest = hashlib.sha256(b"\0".join((path.encode(), query.encode(), body))).hexdigest()
-    return {"method": method.upper(), "digest": digest}
+    digest = hashlib.sha256()
+    for part in (path.encode("utf-8", "surrogatepass"), query.encode("utf-8", "surrogatepass"), body):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return {"method": method.upper(), "digest": digest.hexdigest()}
 
 
 def settled(response: Response) -> Json:
@@ -151,6 +168,17 @@ def settled(response: Response) -> Json:
     return response.kept()
 
 
+def failed(error: OrderKitError, fresh: Sequence[Response]) -> Response:
+    """Return the response where an operation failed, for another reason than its work.
+
+    Args:
+        error: Why it failed.
+        fresh: What the application has answered, if it was asked.
+    """
+    # That it could not be kept makes it no less true, and "nothing was changed" would be.
+    return fresh[0] if fresh and isinstance(error, StorageError) else refusal(error)
+
+
 def refusal(error: OrderKitError) -> Response:
     """Return the response for an error that idempotency has a say in; any other is raised again."""
     answer = answer_to(error)
@@ -161,17 +189,24 @@ def refusal(error: OrderKitError) -> Response:
 
 def too_large(most: int) -> Response:
     """Return the response for a body that is not read."""
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     detail = f"A request with an {KEY_HEADER} has a body of at most {most} bytes; nothing was changed."
-    problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
-    return Response.answering(
-        Answer(status.value, {"content-type": "application/problem+json"}, {**problem, "code": "body_too_large"})
-    )
+    return _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, "body_too_large")
+
+
+def cut_short() -> Response:
+    """Return the response for a body of which only a part has come."""
+    detail = "The body is shorter than its Content-Length; nothing was changed. Repeat the request."
+    return _problem(HTTPStatus.BAD_REQUEST, detail, "body_cut_short")
+
+
+def _problem(status: HTTPStatus, detail: str, code: str) -> Response:
+    problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, "code": code}
+    return Response.answering(Answer(status.value, {"content-type": "application/problem+json"}, problem))
 
 
 def unanswered() -> ConfigurationError:
     """Return the error of an application that returned without a response."""
-    return ConfigurationError("The application returned without a response; nothing is kept of the request.")
+    return ConfigurationError("The application returned without a whole response; nothing is kept of the request.")
 
 
 def checked_tenant(tenant: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Unpack
@@ -17,6 +18,8 @@ from orderkit.integrations.requests import (
     RuleFields,
     Rules,
     checked_tenant,
+    cut_short,
+    failed,
     refusal,
     request_of,
     settled,
@@ -96,22 +99,36 @@ class IdempotencyMiddleware:
         except NotKept as error:
             return error.response
         except Escaped as escaped:
-            raise escaped.error from None
+            raised = escaped.error
         except OrderKitError as error:
-            return refusal(error)
-        return fresh[0] if fresh else Response.replayed(kept)
+            return failed(error, fresh)
+        else:
+            return fresh[0] if fresh else Response.replayed(kept)
+        # Outside of the handler, so that it keeps the cause and the context it came with.
+        raise raised
 
 
 def _read(environ: WSGIEnvironment, most: int) -> bytes | Response:
-    """Return the body of a request, or the response to one that is too large."""
+    """Return the body of a request, or the response to one that is too large or has come in part only."""
+    length = _length(environ)
+    if length is not None and length > most:
+        return too_large(most)
+    body = bytearray()
+    wanted = most + 1 if length is None else length
+    while len(body) < wanted and (part := environ["wsgi.input"].read(wanted - len(body))):
+        body += part
+    if len(body) > most:
+        return too_large(most)
+    return bytes(body) if length is None or len(body) == length else cut_short()
+
+
+def _length(environ: WSGIEnvironment) -> int | None:
+    """Return how many bytes the body of a request has; None where the server ends the input itself."""
     given = environ.get("CONTENT_LENGTH") or ""
     if given.isascii() and given.isdigit():
-        length = int(given)
-    else:
-        # Sent in chunks: the server ends the input itself, or there is none.
-        length = most + 1 if environ.get("wsgi.input_terminated") else 0
-    body: bytes = b"" if length > most + 1 else environ["wsgi.input"].read(length)
-    return too_large(most) if max(len(body), length if given else 0) > most else body
+        # Python reads no number of thousands of digits.
+        return int(given) if len(given) < 20 else sys.maxsize
+    return None if environ.get("wsgi.input_terminated") else 0
 
 
 def _play(app: WSGIApplication, environ: WSGIEnvironment, body: bytes) -> Response:
@@ -122,14 +139,21 @@ def _play(app: WSGIApplication, environ: WSGIEnvironment, body: bytes) -> Respon
     def start_response(
         status: str,
         headers: list[tuple[str, str]],
-        _error: tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None = None,
+        error: tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None = None,
     ) -> Callable[[bytes], object]:
+        if begun and (error is None or error[1] is None):
+            raise AssertionError("start_response was called twice, and without exc_info")
+        if error is not None and error[1] is not None and any(written):
+            # Headers go out with the first byte, so that there is nothing to be replaced any more (PEP 3333).
+            raise error[1].with_traceback(error[2])
         begun[:] = [(status, headers)]
         return written.append
 
-    parts: Any = app({**environ, "wsgi.input": io.BytesIO(body)}, start_response)
+    given = {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    parts: Any = app(given, start_response)
     try:
-        written.extend(parts)
+        for part in parts:
+            written.append(part)  # noqa: PERF402 - one after the other, for `start_response` to know of them
     finally:
         close = getattr(parts, "close", None)
         if close is not None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 import msgspec
 
 from orderkit.domain.codec import decode_order
-from orderkit.idempotency.ports import KeepsOperations
 from orderkit.orders.forwarding import ForwardingStorage
 from orderkit.orders.tables import ORDERS
 from orderkit.resilience.cache import ReadThrough
@@ -20,7 +19,7 @@ from orderkit.unit_of_work.storage import AsyncBackend, Backend, Caller, OrderRe
 
 if TYPE_CHECKING:
     from orderkit.domain.order import Order
-    from orderkit.idempotency.ports import OperationStorage
+    from orderkit.idempotency.ports import KeepsOperations, OperationStorage
     from orderkit.orders.ports import OrderStorage
     from orderkit.resilience.events import Listener
     from orderkit.resilience.redis import RedisConnection
@@ -37,10 +36,13 @@ Written = set[tuple[str, str]]
 class OrderCache:
     """Keep orders that `kit.orders.get` has read, until a commit through a kit with this cache changes them.
 
-    A look-up that begins after a commit never gives what was before it. Without `shared` that holds within the process:
-    what others write is seen after `ttl` seconds at the latest. Commands, searches and whatever is read inside a
-    transaction go to the database. Of a transaction of the application's own, joined by `within`, the cache learns of
-    the commit where SQLAlchemy's `Session` or Django tells of it; after any other, call `kit.orders.forget`.
+    A look-up that begins after a command has returned never gives what was before it. Without `shared` that holds
+    within the process: what others write is seen after `ttl` seconds at the latest, and so it is of one that does not
+    reach Redis, or dies, between a commit and saying so. Commands, searches and whatever is read inside a transaction
+    go to the database. Of a transaction of the application's own, joined by `within`, the cache learns of the commit
+    where SQLAlchemy's `Session` or Django tells of it; after any other, call `kit.orders.forget`.
+
+    One cache is for the kits of one database.
 
     Args:
         ttl: Seconds for which an order is kept.
@@ -96,7 +98,7 @@ class OrderCache:
         def open_storage() -> OrderStorage:
             storage = joined()
             on_commit(theirs, forget)
-            return WatchingStorage(storage, written)
+            return watching_storage(storage, written)
 
         return open_storage
 
@@ -146,13 +148,6 @@ class WatchingStorage(ForwardingStorage):
         """The storage that does everything."""
         return self._storage
 
-    @property
-    def operations(self) -> OperationStorage:
-        """Its leased operations, which are no orders."""
-        if not isinstance(self._storage, KeepsOperations):
-            raise AttributeError("operations")
-        return self._storage.operations
-
     def commit(self, changes: ChangeSet) -> Outcome:
         """Write a change set: all of it, or nothing."""
         self._note(changes)
@@ -169,6 +164,22 @@ class WatchingStorage(ForwardingStorage):
             self._written.update((str(row[0]), str(row[1])) for row in rows.get(ORDERS, ()))
 
 
+class _KeepingOperations(WatchingStorage):
+    """A storage that keeps leased operations too, which are no orders."""
+
+    @property
+    def operations(self) -> OperationStorage:
+        """Its leased operations."""
+        return cast("KeepsOperations", self._storage).operations
+
+
+def watching_storage(storage: OrderStorage, written: Written) -> WatchingStorage:
+    """Return a storage that notes which orders are written through it, and can do what the other can."""
+    # By the class: the property itself may take a connection, which not every block needs.
+    keeps = hasattr(type(storage), "operations")
+    return _KeepingOperations(storage, written) if keeps else WatchingStorage(storage, written)
+
+
 @attrs.frozen
 class WatchedBackend:
     """A backend whose commits are made known to a cache."""
@@ -182,7 +193,7 @@ class WatchedBackend:
         written: Written = set()
         try:
             with self.backend.connect(transaction=transaction) as storage:
-                yield WatchingStorage(storage, written)
+                yield watching_storage(storage, written)
         finally:
             drive(self.cache.forget(THREAD, written))
 
@@ -214,7 +225,8 @@ class AsyncWatchedBackend:
             async with self.backend.connect(transaction=transaction) as call:
                 yield watching(call, written)
         finally:
-            await self.cache.forget(LOOP, written)
+            if written:
+                await _done(self.cache.forget(LOOP, written))
 
     async def create_schema(self) -> None:
         """Create the tables and indexes that are not there yet."""
@@ -227,6 +239,18 @@ class AsyncWatchedBackend:
     async def close(self) -> None:
         """Release every connection."""
         await self.backend.close()
+
+
+async def _done(work: Coroutine[Any, Any, None]) -> None:
+    """Await something to its end, also if the caller is cancelled: what was committed must be told."""
+    import asyncio
+
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def watched(backend: Backend[OrderStorage], cache: OrderCache | None) -> Backend[OrderStorage]:
@@ -247,6 +271,6 @@ def watching(call: Caller[OrderStorage], written: Written) -> Caller[OrderStorag
     """Return a caller that notes which orders are written through it."""
 
     async def watched(work: Callable[[OrderStorage], T], /) -> T:
-        return await call(lambda storage: work(WatchingStorage(storage, written)))
+        return await call(lambda storage: work(watching_storage(storage, written)))
 
     return watched

@@ -162,27 +162,26 @@ def on_commit(theirs: Joinable, act: Callable[[], None]) -> bool:
         act: What is to be done; it does no harm where the transaction was rolled back.
 
     Returns:
-        Whether that is told: by a session of SQLAlchemy and by Django. A bare connection tells nobody.
+        Whether that is told: by a session of SQLAlchemy and by Django's `atomic`. A bare connection tells nobody.
     """
     if is_a(theirs, "sqlalchemy.orm", "Session", "scoped_session"):
         given: Any = theirs
         session = given.registry() if is_a(given, "sqlalchemy.orm", "scoped_session") else given
-        if _ACTS not in session.info:
-            event.listen(session, "after_transaction_end", _transaction_ended)
+        event.listen(session, "after_transaction_end", _transaction_ended)  # which is known from the second time on
         session.info.setdefault(_ACTS, []).append(act)
         return True
     if is_a(theirs, "django.db.backends.base.base", "BaseDatabaseWrapper") or is_a(
         theirs, "django.utils.connection", "ConnectionProxy"
     ):
         django: Any = theirs
-        django.on_commit(act)
-        return True
+        if django.in_atomic_block:  # else the transaction is begun and ended by hand, and Django refuses
+            django.on_commit(act)
+        return bool(django.in_atomic_block)
     return False
 
 
 def _transaction_ended(session: Session, transaction: Any) -> None:
     """Do what waited for the end of a session's transaction, but not for that of a savepoint."""
     if transaction.parent is None:
-        acts, session.info[_ACTS] = session.info[_ACTS], []
-        for act in acts:
+        for act in session.info.pop(_ACTS, ()):
             act()
