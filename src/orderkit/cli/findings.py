@@ -291,37 +291,24 @@ def _files(files: Files) -> Iterator[Finding]:
 
 
 def _backlog(backlog: Backlog) -> Iterator[Finding]:
-    yield _heap(
-        "outbox",
-        backlog.outbox,
-        "messages wait in the outbox",
-        15 * MINUTE,
-        "Look at what reads the outbox; where nothing does, delete what nobody will ever read.",
-    )
-    yield _heap(
-        "keys_expired",
-        backlog.keys,
-        "expired idempotency records are left",
-        DAY,
-        "Run `orderkit sweep --until-done`, and from then on by cron or a timer.",
-    )
+    tenants = f"{', '.join(backlog.tenants)}{' and others' if len(backlog.tenants) >= 5 else ''}"
+    yield _heap("outbox", backlog.outbox, "messages wait in the outbox", 15 * MINUTE, _READ_THE_OUTBOX)
+    yield _heap("keys_expired", backlog.keys, "expired idempotency records are left", DAY, _SWEEP)
     if backlog.operations is not None:
-        yield _heap(
-            "operations_stuck",
-            backlog.operations,
-            "operations are under way with nobody at work on them",
-            15 * MINUTE,
-            "Call `kit.operations.resume` with their definitions every few minutes; `report` tells what is unknown of "
-            "one, and `settle` says what came of it.",
-        )
+        what = "operations are under way with nobody at work on them"
+        yield _heap("operations_stuck", backlog.operations, what, 15 * MINUTE, _RESUME)
     yield _heap(
-        "orders_overdue",
-        backlog.orders,
-        "pending orders are over their time",
-        HOUR,
-        "Run `orderkit sweep --until-done` for each tenant, and from then on by cron or a timer: they belong to "
-        f"{', '.join(backlog.tenants)}{' and others' if len(backlog.tenants) >= 5 else ''}.",
+        "orders_overdue", backlog.orders, "pending orders are over their time", HOUR, f"{_SWEEP_EACH} {tenants}."
     )
+
+
+_READ_THE_OUTBOX = "Look at what reads the outbox; where nothing does, delete what nobody will ever read."
+_SWEEP = "Run `orderkit sweep --until-done`, and from then on by cron or a timer."
+_SWEEP_EACH = "Run `orderkit sweep --until-done` for each tenant, and from then on by cron or a timer: they belong to"
+_RESUME = (
+    "Call `kit.operations.resume` with their definitions every few minutes; `report` tells what is unknown of one, and "
+    "`settle` says what came of it."
+)
 
 
 def _heap(code: str, heap: Heap, what: str, patience: float, advice: str) -> Finding:
