@@ -73,6 +73,9 @@ class Permit(NamedTuple):
     probe: bool = False
 
 
+_UNCOUNTED = Permit(-1)
+
+
 class _Told(Exception):
     """Stands for the error of a call, whose traceback and context are left alone."""
 
@@ -205,7 +208,7 @@ class CircuitBreaker(Layer):
             elif self.state is CircuitState.CLOSED and not self._is_forced:
                 permit, wait = Permit(self._generation), None
             else:
-                permit, wait = Permit(-1), self._wait(now)
+                permit, wait = _UNCOUNTED, self._wait(now)
         self._announce(change)
         if wait is None:
             return permit
@@ -303,8 +306,9 @@ class CircuitBreaker(Layer):
         return None if before is after else CircuitChanged(policy=self.name, before=before, after=after, reason=reason)
 
     def _door(self) -> Permit | None:
-        passes = self.state is CircuitState.CLOSED and not self._is_forced
-        return Permit(self._generation) if passes or self._mode is BreakerMode.DISABLED else None
+        if self.state is CircuitState.CLOSED and not self._is_forced:
+            return Permit(self._generation)
+        return _UNCOUNTED if self._mode is BreakerMode.DISABLED else None
 
     @property
     def _is_forced(self) -> bool:

@@ -136,7 +136,7 @@ class Policy:
         if plain is not None and conditions.present.around is None:
             permit = plain.breaker.open_door
             if permit is not None:
-                return cast("T", plain.call(permit, function, args, kwargs, self._invocation))
+                return plain.call(permit, function, args, kwargs, self._invocation)
         work = self._step(self._invocation(function, args, kwargs, THREAD))
         return cast("T", drive(cast("Coroutine[Any, Any, object]", work)))
 
@@ -231,7 +231,7 @@ class _PlainCalls:
         function: Callable[..., T],
         args: Sequence[object],
         kwargs: Mapping[str, object],
-        invocation: Callable[..., Invocation[T]],
+        invocation: Callable[..., Invocation[Any]],
     ) -> T:
         """Make the first attempt, and go on through the layers if it fails."""
         breaker = self.breaker
@@ -251,7 +251,8 @@ class _PlainCalls:
             if self._budget is not None:
                 self._budget.give_back(1)
             return result
-        return drive(self._retry.again(invocation(function, args, kwargs, THREAD), self._rest, first))
+        repeated: T = drive(self._retry.again(invocation(function, args, kwargs, THREAD), self._rest, first))
+        return repeated
 
 
 async def _invoke(invocation: Invocation[T]) -> T:

@@ -214,7 +214,7 @@ class _Attempts(Generic[T]):
     def _verdict(self, error: Exception, attempt: int) -> float | str:
         """Return the seconds to wait or why there is no other attempt, and tell it to listeners."""
         verdict = self._retry.judge(error, attempt, self._invocation.operation)
-        if isinstance(verdict, float) and not self._is_afforded(error):
+        if not isinstance(verdict, str) and not self._is_afforded(error):
             verdict = "budget"
             error.add_note("Not retried: the retry budget of this dependency is spent.")
         self._tell(error, attempt, verdict)
@@ -228,7 +228,7 @@ class _Attempts(Generic[T]):
 
     def _tell(self, error: Exception, attempt: int, verdict: float | str) -> None:
         policy, name = self._invocation.policy, type(error).__name__
-        if isinstance(verdict, float):
+        if not isinstance(verdict, str):
             self._invocation.tell(RetryScheduled(policy=policy, attempt=attempt, wait=verdict, error=name))
         elif verdict != "other_error":
             self._invocation.tell(RetryGivenUp(policy=policy, attempt=attempt, reason=verdict, error=name))
