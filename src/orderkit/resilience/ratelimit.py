@@ -75,7 +75,8 @@ class Allowance:
     def headers(self, policy: str = "default") -> dict[str, str]:
         """Return the fields that tell a client of HTTP its limit.
 
-        They are those of draft-ietf-httpapi-ratelimit-headers-10, and `Retry-After` (RFC 9110) for a refusal.
+        They are those of draft-ietf-httpapi-ratelimit-headers since its revision 08, and `Retry-After` (RFC 9110) for
+        a refusal.
 
         Args:
             policy: The name of the limit in them.
@@ -190,8 +191,12 @@ class RateLimit(Layer):
 
     # --- by itself ------------------------------------------------------------------------------
 
-    def take(self, key: str = "", *, cost: int = 1) -> Allowance:
+    def take(self, key: str | None = None, *, cost: int = 1) -> Allowance:
         """Take from what is left under a key, if there is enough, and tell what is left then.
+
+        Args:
+            key: What is counted by itself; where absent, the limit's own key, if that is no function.
+            cost: How much is taken.
 
         Raises:
             InvalidPolicy: It is more than there ever is.
@@ -203,9 +208,10 @@ class RateLimit(Layer):
         """The same limit for event loops."""
         return AsyncRateLimit(self)
 
-    async def take_in(self, runtime: Runtime, key: str, *, cost: int = 1) -> Allowance:
+    async def take_in(self, runtime: Runtime, key: str | None = None, *, cost: int = 1) -> Allowance:
         """Take as `take` does, in a thread or in an event loop."""
-        ask = functools.partial(self._taken, key=key, cost=self._affordable(cost))
+        own = self._key if isinstance(self._key, str) else ""
+        ask = functools.partial(self._taken, key=own if key is None else key, cost=self._affordable(cost))
         return await self._counted(runtime, Listeners(self.kind, self._listeners), ask)
 
     async def _taken(self, limiter: RateLimiter, key: str, cost: int) -> Allowance:
@@ -269,8 +275,8 @@ class AsyncRateLimit:
 
     _limit: RateLimit
 
-    async def take(self, key: str = "", *, cost: int = 1) -> Allowance:
-        """Take from what is left under a key, if there is enough, and tell what is left then.
+    async def take(self, key: str | None = None, *, cost: int = 1) -> Allowance:
+        """Take from what is left under a key, if there is enough, and tell what is left then; see `RateLimit.take`.
 
         Raises:
             InvalidPolicy: It is more than there ever is.

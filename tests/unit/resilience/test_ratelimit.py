@@ -223,6 +223,14 @@ def test_targets_are_counted_apart(time: Time) -> None:
         policy.call(int)
 
 
+def test_a_limit_by_itself_counts_with_the_policies_it_stands_in(time: Time) -> None:
+    limit = RateLimit("2/second", key="psp")
+    Policy(limit).call(int)
+    assert limit.take().remaining == 0
+    with pytest.raises(RateLimited):
+        Policy(limit).call(int)
+
+
 def test_a_limit_is_shared_by_the_policies_it_stands_in(time: Time) -> None:
     limit = RateLimit("1/second")
     Policy(limit).call(int)
