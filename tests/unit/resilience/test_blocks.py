@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -191,3 +193,26 @@ def test_a_block_left_elsewhere_says_so() -> None:
 def test_what_repeats_or_replaces_is_not_for_blocks(world: World, layer: Retry | Hedge | Fallback) -> None:
     with pytest.raises(InvalidPolicy, match=layer.kind):
         world.block(Policy(layer, operation=Operation.SAFE), failing())
+
+
+def test_a_block_that_is_never_left_gives_back_what_it_holds() -> None:
+    policy, breaker, bulkhead = full()
+    contextvars.Context().run(policy.__enter__)
+    gc.collect()
+    assert (bulkhead.under_way, breaker.state) == (0, CircuitState.CLOSED)
+
+
+def test_a_block_in_an_asynchronous_generator_that_another_task_closes() -> None:
+    policy, _, bulkhead = full()
+
+    async def inside() -> AsyncIterator[None]:
+        async with policy:
+            yield
+
+    async def main() -> None:
+        generator = inside()
+        await anext(generator)
+        await asyncio.create_task(generator.aclose())
+        assert bulkhead.under_way == 0
+
+    asyncio.run(main())
