@@ -216,3 +216,29 @@ def test_a_block_in_an_asynchronous_generator_that_another_task_closes() -> None
         assert bulkhead.under_way == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_block_waits_for_a_place(is_cancelled: bool) -> None:
+    bulkhead = Bulkhead(1, waiting=1, max_wait=60)
+    policy = Policy(Deadline(60), bulkhead)
+    entered: list[str] = []
+
+    async def body() -> None:
+        async with policy:
+            entered.append("entered")
+
+    async def main() -> None:
+        async with policy:
+            task = asyncio.create_task(body())
+            await asyncio.sleep(0)
+            assert len(bulkhead._queue) == 1
+            if is_cancelled:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+    assert entered == ([] if is_cancelled else ["entered"])
+    assert (bulkhead.under_way, len(bulkhead._queue)) == (0, 0)

@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from orderkit.resilience import Bulkhead, BulkheadFull, CallRejected, Deadline, DeadlineExceeded, InvalidPolicy, Policy
+from orderkit.resilience.runtimes import drive
 from orderkit.testing.resilience import resilience
 from tests.unit.resilience.worlds import World, failing
 
@@ -91,6 +92,29 @@ def test_a_place_that_came_too_late_is_handed_on() -> None:
             assert await second == "done"
 
     asyncio.run(main())
+    assert bulkhead.under_way == 0
+
+
+class TooLate:
+    """A signal whose wait ends in vain in the very moment in which it is announced."""
+
+    def __init__(self, bulkhead: Bulkhead) -> None:
+        self._bulkhead = bulkhead
+
+    def set(self) -> None: ...
+
+    async def wait(self, _seconds: float | None) -> bool:
+        self._bulkhead._leave()
+        return False
+
+
+def test_a_place_handed_over_as_a_wait_ends_is_taken() -> None:
+    bulkhead = Bulkhead(1, waiting=1)
+    with Policy(bulkhead):
+        signal = TooLate(bulkhead)
+        bulkhead._queue.append(signal)
+        assert drive(bulkhead._wait(signal))
+        assert bulkhead.under_way == 1
     assert bulkhead.under_way == 0
 
 

@@ -28,6 +28,7 @@ from orderkit.resilience import (
     FailureRate,
     Fallback,
     FallbackUsed,
+    Hedge,
     InvalidPolicy,
     Operation,
     Policy,
@@ -93,6 +94,15 @@ def test_a_policy_describes_itself() -> None:
     assert list(policy.describe()) == ["deadline", "retry", "circuit_breaker", "attempt_timeout"]
     assert policy.describe()["retry"]["on"] == "ConnectionError"
     assert repr(policy) == "Policy('rates', safe: deadline > retry > circuit_breaker > attempt_timeout)"
+
+
+def test_layers_tell_what_they_were_built_with() -> None:
+    policy = Policy(Fallback(repr, on=Rejected), Hedge(1), Bulkhead(5, waiting=3, max_wait=2), operation=Operation.SAFE)
+    assert policy.describe() == {
+        "fallback": {"use": "repr", "on": "Rejected"},
+        "hedge": {"after": 1, "attempts": 2},
+        "bulkhead": {"limit": 5, "waiting": 3, "max_wait": 2},
+    }
 
 
 def test_a_mode_may_be_given_by_its_name() -> None:
