@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Generic, TypedDict, cast
@@ -122,9 +121,10 @@ class _Exchange(Generic[RequestT, ResponseT]):
     def _copy(self, bound: Bound) -> RequestT:
         """Return a copy of the request for one attempt: whatever is changed on the way, the caller's stays as it is."""
         request = self._request
-        attempt = copy.copy(request)
+        # The libraries' own way to copy leaves the body out, for the sake of pickling.
+        attempt = object.__new__(type(request))
+        vars(attempt).update(vars(request))
         attempt.headers = request.headers.copy()
-        attempt.stream = request.stream
         attempt.extensions = dict(request.extensions)
         if bound.left is not None:
             attempt.extensions["timeout"] = Timeouts(request.extensions.get("timeout") or {}, bound)
@@ -167,8 +167,9 @@ class _Exchange(Generic[RequestT, ResponseT]):
         """Say on an error that would have been retried that it was not, because the body cannot be sent again."""
         if isinstance(self._request.stream, self._core.library.bytes_body):
             return
-        retry = next((layer for layer in self._policy.layers if isinstance(layer, Retry)), None)
-        if retry is not None and isinstance(
-            attrs.evolve(retry, attempts=2).judge(error, 1, self._policy.operation), float
-        ):
-            error.add_note("Not retried: the body of the request is a stream, which can be sent only once.")
+        for layer in self._policy.layers:
+            if not isinstance(layer, Retry):
+                continue
+            verdict = attrs.evolve(layer, attempts=2).judge(error, 1, self._policy.operation)
+            if isinstance(verdict, float):
+                error.add_note("Not retried: the body of the request is a stream, which can be sent only once.")

@@ -48,12 +48,13 @@ LIBRARY: Final = Library(
 
 
 class ResilientTransport(httpx.BaseTransport):
-    """Send the requests of a `httpx.Client` by a policy; see `orderkit.http.exchanges`.
+    """Send the requests of a `httpx.Client` by a policy; `orderkit.http` says what it promises.
 
     Args:
         policy: What surrounds each request.
         transport: What sends it; a `httpx.HTTPTransport` where absent.
-        **options: See `Options`.
+        **options: Which statuses stand for failures (`failures`), which header holds the key (`key_header`), and for
+            how many origins breakers and budgets are kept (`origins`).
 
     Raises:
         InvalidPolicy: The policy cannot be that of a transport.
@@ -99,7 +100,8 @@ class AsyncResilientTransport(httpx.AsyncBaseTransport):
     Args:
         policy: What surrounds each request.
         transport: What sends it; a `httpx.AsyncHTTPTransport` where absent.
-        **options: See `Options`.
+        **options: Which statuses stand for failures (`failures`), which header holds the key (`key_header`), and for
+            how many origins breakers and budgets are kept (`origins`).
 
     Raises:
         InvalidPolicy: The policy cannot be that of a transport.

@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from types import ModuleType
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import attrs
 import httpx
-import httpx2
 import pytest
 
-import orderkit.http.httpx
-import orderkit.http.httpx2
-from orderkit.errors import BulkheadFull, CircuitOpen, DeadlineExceeded, OrderKitError
+from orderkit.errors import OrderKitError
 from orderkit.resilience import (
     AttemptTimeout,
     Backoff,
@@ -39,70 +34,16 @@ from orderkit.resilience import (
 )
 from orderkit.resilience.conditions import Conditions, replaced
 from orderkit.resilience.layers import Layer, Rank
+from orderkit.resilience.rejections import BulkheadFull, CircuitOpen, DeadlineExceeded
+from tests.unit.http.worlds import LIBRARIES, WORLDS, World
 
 HERE = "https://shop.example/orders?page=2"
 KEY = {"Idempotency-Key": "checkout-7f3a"}
 
 
-@attrs.frozen
-class World:
-    """A library in a thread or in an event loop."""
-
-    library: ModuleType
-    ours: ModuleType
-    is_async: bool
-
-    def transport(self, policy: Policy, handler: Callable[..., Any], **options: Any) -> Any:
-        kind = self.ours.AsyncResilientTransport if self.is_async else self.ours.ResilientTransport
-        return kind(policy, self.library.MockTransport(handler), **options)
-
-    def ask(
-        self, transport: Any, *calls: tuple[str, str] | tuple[str, str, dict[str, Any]], **options: Any
-    ) -> list[Any]:
-        """Send requests one after the other; return responses, or what was raised."""
-        listed = [(call[0], call[1], call[2] if len(call) > 2 else {}) for call in calls]
-        if self.is_async:
-            return asyncio.run(self._ask_asynchronously(transport, listed, options))
-        outcomes: list[Any] = []
-        with self.library.Client(transport=transport, **options) as client:
-            for method, url, more in listed:
-                try:
-                    outcomes.append(client.request(method, url, **more))
-                except Exception as error:  # noqa: BLE001 - it is what is looked at
-                    outcomes.append(error)
-        return outcomes
-
-    async def _ask_asynchronously(self, transport: Any, calls: list[Any], options: dict[str, Any]) -> list[Any]:
-        outcomes: list[Any] = []
-        async with self.library.AsyncClient(transport=transport, **options) as client:
-            for method, url, more in calls:
-                try:
-                    outcomes.append(await client.request(method, url, **more))
-                except Exception as error:  # noqa: BLE001 - it is what is looked at
-                    outcomes.append(error)
-        return outcomes
-
-    def streamed(self, *parts: bytes) -> Any:
-        """Return a body that can be read once."""
-
-        def chunks() -> Iterator[bytes]:
-            yield from parts
-
-        async def chunks_asynchronously() -> AsyncIterator[bytes]:
-            for part in parts:
-                yield part
-
-        return chunks_asynchronously() if self.is_async else chunks()
-
-
-LIBRARIES = {"httpx": (httpx, orderkit.http.httpx), "httpx2": (httpx2, orderkit.http.httpx2)}
-
-
-@pytest.fixture(params=[f"{library}-{world}" for library in LIBRARIES for world in ("thread", "loop")])
+@pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest) -> World:
-    name, _, shell = request.param.partition("-")
-    library, ours = LIBRARIES[name]
-    return World(library, ours, shell == "loop")
+    return WORLDS[request.param]
 
 
 @pytest.fixture
@@ -457,7 +398,10 @@ def timeouts_seen(world: World, policy: Policy, timeout: Any) -> dict[str, float
     seen: list[Any] = []
 
     def answer(request: Any) -> Any:
-        seen.append({phase: request.extensions["timeout"].get(phase) for phase in ("connect", "read", "write", "pool")})
+        timeouts = request.extensions["timeout"]
+        assert {phase: timeouts.get(phase) for phase in timeouts} == dict(timeouts)
+        assert timeouts.get("unknown", timeouts["read"]) == timeouts["read"]
+        seen.append(dict(timeouts))
         return world.library.Response(200)
 
     with replaced(Conditions(monotonic=lambda: 100.0)):
@@ -546,7 +490,7 @@ def test_an_attempt_that_was_cut_off_is_retried_as_the_transport_error_it_is() -
             await asyncio.sleep(60)
         return httpx.Response(200)
 
-    world = World(httpx, orderkit.http.httpx, True)
+    world = WORLDS["httpx-loop"]
     policy = policy_of(world, AttemptTimeout(0.05), backoff=Backoff(base=0.0))
     [response] = world.ask(world.transport(policy, answer), ("GET", HERE))
     assert (response.status_code, len(attempts)) == (200, 2)
@@ -679,6 +623,33 @@ def test_a_stream_to_the_caller_is_not_read_before_the_caller_does(world: World)
     assert read == [0, 1, 2]
 
 
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_stream_that_the_caller_leaves_is_ended_at_once(name: str) -> None:
+    world = WORLDS[f"{name}-loop"]
+    ended: list[str] = []
+
+    async def parts() -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            yield b"second"
+        finally:
+            ended.append("not by the garbage collector")
+
+    class Parts(world.library.AsyncByteStream):  # type: ignore[misc,name-defined]
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return parts()
+
+    async def leave() -> None:
+        transport = world.transport(Policy(Deadline(10)), lambda _request: world.library.Response(200, stream=Parts()))
+        async with world.library.AsyncClient(transport=transport) as client, client.stream("GET", HERE) as response:
+            chunks = response.aiter_raw()
+            assert await anext(chunks) == b"first"
+            await response.aclose()
+            assert ended
+
+    asyncio.run(leave())
+
+
 # --- hedges -------------------------------------------------------------------------------------
 
 
@@ -690,7 +661,7 @@ def test_a_hedge_is_for_reads_and_other_requests_go_without(world: World) -> Non
 
 
 def test_the_response_of_a_hedge_that_lost_is_closed_whenever_it_comes() -> None:
-    world = World(httpx, orderkit.http.httpx, False)
+    world = WORLDS["httpx-thread"]
     closed: list[str] = []
     won, late = threading.Event(), threading.Event()
     numbers = iter(range(2))
