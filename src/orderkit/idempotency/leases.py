@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from orderkit.idempotency.keys import contradicts
-from orderkit.unit_of_work.changes import KeyReference, Table, Value
+from orderkit.unit_of_work.changes import Advance, KeyReference, Table, Value
 
 STARTED: Final = "started"
 """The recovery point of an operation none of whose steps has finished."""
@@ -170,6 +170,12 @@ class Progress(NamedTuple):
             "result": self.result,
             "error": self.error,
         }
+
+
+def advance_of(hold: Hold, progress: Progress, lease: timedelta, now: datetime | None = None) -> Advance:
+    """Return what moves an operation on: how far it has come, and that its lease is renewed."""
+    lapses = {"locked_until": lease, "updated_at": timedelta(0), "expires_at": progress.retention}
+    return Advance(*hold, progress.values(), lapses, now)
 
 
 @attrs.frozen

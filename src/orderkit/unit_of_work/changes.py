@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import attrs
@@ -70,6 +70,26 @@ class KeyClaim(NamedTuple):
 KEYS = Table("idempotency_keys", KeyClaim._fields, key=("tenant", "scope", "key"))
 
 
+class Advance(NamedTuple):
+    """A leased operation that moves on with the commit, if its claim still holds it.
+
+    Attributes:
+        key: Which operation.
+        owner: The random id of the claim.
+        fence: The number of the claim.
+        values: The columns that change.
+        lapses: The columns that are times, each so much later than now.
+        now: The time to be used in place of the storage's own clock.
+    """
+
+    key: KeyReference
+    owner: str
+    fence: int
+    values: Mapping[str, Value]
+    lapses: Mapping[str, timedelta]
+    now: datetime | None = None
+
+
 @attrs.define
 class ChangeSet:
     """Gather what one commit writes: all of it or nothing.
@@ -78,6 +98,7 @@ class ChangeSet:
         guards: Orders that must still be at the version that was read.
         claim: An idempotency key that must still be free. At most one: a unit of work that claims
             another one writes this change set first, inside a transaction.
+        advance: A leased operation that moves on, if its claim still holds it; not together with a claim.
         inserts: New rows by table.
         updates: Whole rows that replace the row with the same primary key, which exists.
         upserts: Whole rows that are inserted or replace the row with the same primary key.
@@ -86,6 +107,7 @@ class ChangeSet:
 
     guards: list[Guard] = attrs.Factory(list)
     claim: KeyClaim | None = None
+    advance: Advance | None = None
     inserts: dict[Table, list[Row]] = attrs.Factory(dict)
     updates: dict[Table, list[Row]] = attrs.Factory(dict)
     upserts: dict[Table, list[Row]] = attrs.Factory(dict)
@@ -93,7 +115,8 @@ class ChangeSet:
 
     def __bool__(self) -> bool:
         """Tell whether there is anything to write or to check."""
-        return bool(self.guards or self.claim or self.inserts or self.updates or self.upserts or self.deletes)
+        checked = self.guards or self.claim or self.advance
+        return bool(checked or self.inserts or self.updates or self.upserts or self.deletes)
 
     def insert(self, table: Table, rows: Iterable[Row]) -> None:
         """Add new rows."""
@@ -113,7 +136,7 @@ class ChangeSet:
 
 
 def merged(parts: Iterable[ChangeSet]) -> ChangeSet:
-    """Return one change set of all that several write, without their guards and claims."""
+    """Return one change set of all the rows that several write, without what each of them checks."""
     whole = ChangeSet()
     for part in parts:
         for target, rows_of in (

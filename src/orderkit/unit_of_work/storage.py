@@ -68,11 +68,13 @@ class Outcome(NamedTuple):
         guards_held: Every guarded order was at its version.
         stored: The record of the claimed key, where it was taken and its owner is already visible. The
             loser of a race may have to look in a further statement: it is None then.
+        lease_held: The leased operation was held by its claim, where one was to move on.
     """
 
     committed: bool
     guards_held: bool
     stored: StoredKey | None = None
+    lease_held: bool = True
 
 
 class Storage(Protocol):
@@ -126,8 +128,8 @@ class Storage(Protocol):
         Outside a transaction the write is durable when this returns. Inside one it is surrounded by a
         savepoint, so that an error leaves the transaction usable and what went before it in place.
 
-        The guards are checked first, then the key is claimed, then the rest is written: a stale version
-        never burns a key, a taken key never changes an order.
+        The guards are checked first, then the key is claimed or the leased operation moved on, then the rest is
+        written: a stale version never burns a key, a taken key or a lost lease never changes an order.
 
         Raises:
             AlreadyExists: An inserted order's id or number is taken.
@@ -140,6 +142,7 @@ class Storage(Protocol):
 
         One that shares a guarded order or a key with an earlier one of the sequence is not written: what it
         was decided on is about to change. Its outcome says that a guard did not hold, or that the key is taken.
+        None of them moves a leased operation on.
 
         Returns:
             The outcome of each change set. `stored` is always None: whoever finds its key taken looks it up.

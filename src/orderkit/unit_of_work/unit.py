@@ -10,8 +10,8 @@ import attrs
 from orderkit.clock import IdSource
 from orderkit.domain.codec import ORDER_SCHEMA_VERSION, decode_order
 from orderkit.domain.order import Order
-from orderkit.errors import AlreadyExists, NewerSchema, OrderNotFound, VersionConflict
-from orderkit.unit_of_work.changes import ChangeSet, Guard, KeyClaim, KeyReference
+from orderkit.errors import AlreadyExists, LeaseLost, NewerSchema, OrderNotFound, VersionConflict
+from orderkit.unit_of_work.changes import Advance, ChangeSet, Guard, KeyClaim, KeyReference
 from orderkit.unit_of_work.storage import OrderRecord, Outcome, Storage, StoredKey
 
 StorageT_co = TypeVar("StorageT_co", bound=Storage, covariant=True)
@@ -175,9 +175,19 @@ class UnitOfWork(Generic[StorageT_co]):
         Raises:
             Restart: Another key is claimed already, and only a transaction can hold two.
         """
-        if self.changes.claim is not None:
+        if self.changes.claim is not None or self.changes.advance is not None:
             raise Restart(transaction=True)
         self.changes.claim = claim
+
+    def advance(self, advance: Advance) -> None:
+        """Have a leased operation move on with the commit, which writes nothing if its claim holds it no more.
+
+        Raises:
+            Restart: An idempotency key is claimed already, and only a transaction can hold both.
+        """
+        if self.changes.claim is not None:
+            raise Restart(transaction=True)
+        self.changes.advance = advance
 
     @property
     def reads_first(self) -> bool:
@@ -226,6 +236,7 @@ class UnitOfWork(Generic[StorageT_co]):
 
         Raises:
             VersionConflict: A guarded order has moved on.
+            LeaseLost: The claim of a leased operation holds it no more.
             KeyTaken: The claimed key is not free.
         """
         changes = self.changes
@@ -240,6 +251,8 @@ class UnitOfWork(Generic[StorageT_co]):
         self._staged.clear()
         if not outcome.guards_held:
             raise self._conflict(changes.guards)
+        if changes.advance is not None and not outcome.lease_held:
+            raise LeaseLost(changes.advance.key.key, changes.advance.fence)
         if changes.claim is None:
             raise AssertionError("a change set without a claim is written if its guards hold")
         raise KeyTaken(changes.claim, outcome.stored)

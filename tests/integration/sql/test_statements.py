@@ -13,7 +13,8 @@ from orderkit.errors import VersionConflict
 from orderkit.orders.tables import EVENTS, LABELS, LINES, ORDERS
 from orderkit.storage.sql import SqlBackend, open_backend
 from orderkit.storage.sql.execution import Rows
-from orderkit.storage.sql.postgresql import MANY, Postgresql, change_statement, parameters_of, shape_of
+from orderkit.storage.sql.postgresql import Postgresql
+from orderkit.storage.sql.shapes import MANY, change_statement, parameters_of, shape_of
 from orderkit.testing.conformance.base import claim_for, commit, fresh_tenant, guard_of, moved, order_row, placing, read
 from orderkit.testing.conformance.samples import KINDS, event_row
 from orderkit.unit_of_work.changes import ChangeSet

@@ -274,7 +274,7 @@ class AsyncMemoryBackend:
 
 def _copy(changes: ChangeSet) -> ChangeSet:
     """Keep what a transaction writes again at its end from whatever its caller does meanwhile."""
-    copied = ChangeSet(guards=list(changes.guards), claim=changes.claim)
+    copied = ChangeSet(guards=list(changes.guards), claim=changes.claim, advance=changes.advance)
     copied.inserts = {table: list(rows) for table, rows in changes.inserts.items()}
     copied.updates = {table: list(rows) for table, rows in changes.updates.items()}
     copied.upserts = {table: list(rows) for table, rows in changes.upserts.items()}

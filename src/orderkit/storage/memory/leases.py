@@ -6,9 +6,17 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
-from orderkit.idempotency.leases import OPERATIONS, Hold, NewOperation, OperationRow, Progress, StoredOperation
+from orderkit.idempotency.leases import (
+    OPERATIONS,
+    Hold,
+    NewOperation,
+    OperationRow,
+    Progress,
+    StoredOperation,
+    advance_of,
+)
 from orderkit.storage.memory.layer import Layer
-from orderkit.unit_of_work.changes import KeyReference
+from orderkit.unit_of_work.changes import Advance, KeyReference
 
 T = TypeVar("T")
 
@@ -80,13 +88,8 @@ class MemoryOperations:
 
     def advance(self, hold: Hold, *, progress: Progress, lease: timedelta, now: datetime | None = None) -> bool:
         """Write how far an operation has come, and renew its lease."""
-        time = _time(now)
-        changed = dict(progress.values()) | {
-            "locked_until": time + lease,
-            "updated_at": time,
-            "expires_at": time + progress.retention,
-        }
-        return self._replace(hold, lambda row: row._replace(**changed))  # type: ignore[arg-type]  # by name
+        wanted = advance_of(hold, progress, lease, _time(now))
+        return self._change(lambda layer: advance(layer, wanted))
 
     def renew(self, hold: Hold, *, lease: timedelta, now: datetime | None = None) -> bool:
         """Have the lease of an operation run out so long from now."""
@@ -122,15 +125,7 @@ class MemoryOperations:
 
     def _replace(self, hold: Hold, change: Callable[[OperationRow], OperationRow | None]) -> bool:
         """Change an operation if this claim holds it, and the change is one."""
-
-        def replace(layer: Layer) -> bool:
-            row = _find(layer, hold.key)
-            changed = None if row is None or row.finished or row.hold != hold else change(row)
-            if changed is not None:
-                layer.update(OPERATIONS, changed)
-            return changed is not None
-
-        return self._change(replace)
+        return self._change(lambda layer: _replace(layer, hold, change))
 
     def _remove(self, key: KeyReference, condition: Callable[[OperationRow], bool]) -> bool:
         def remove(layer: Layer) -> bool:
@@ -141,6 +136,22 @@ class MemoryOperations:
             return removable
 
         return self._change(remove)
+
+
+def advance(layer: Layer, wanted: Advance) -> bool:
+    """Move an operation on, if this claim holds it; tell whether it did."""
+    time = _time(wanted.now)
+    changed = {**wanted.values, **{column: time + lapse for column, lapse in wanted.lapses.items()}}
+    hold = Hold(wanted.key, wanted.owner, wanted.fence)
+    return _replace(layer, hold, lambda row: row._replace(**changed))  # type: ignore[arg-type]  # by name
+
+
+def _replace(layer: Layer, hold: Hold, change: Callable[[OperationRow], OperationRow | None]) -> bool:
+    row = _find(layer, hold.key)
+    changed = None if row is None or row.finished or row.hold != hold else change(row)
+    if changed is not None:
+        layer.update(OPERATIONS, changed)
+    return changed is not None
 
 
 def _time(now: datetime | None) -> datetime:

@@ -11,6 +11,7 @@ from orderkit.errors import StorageBusy, VersionConflict
 from orderkit.orders.ports import Among, Between, Condition, Found, HasLabel, HasLine, Search
 from orderkit.orders.tables import LABELS, LINES, ORDERS, LineRow, OrderRow
 from orderkit.storage.memory.layer import Layer, Slot
+from orderkit.storage.memory.leases import advance
 from orderkit.unit_of_work.batches import side_by_side
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference
 from orderkit.unit_of_work.storage import OrderRecord, Outcome, Readings, StoredKey
@@ -77,6 +78,8 @@ def write(layer: Layer, changes: ChangeSet) -> Outcome:
     stored = find_key(layer, KeyReference(claim.tenant, claim.scope, claim.key)) if claim else None
     if not held or stored is not None:
         return Outcome(committed=False, guards_held=held, stored=stored)
+    if changes.advance is not None and not advance(layer, changes.advance):
+        return Outcome(committed=False, guards_held=True, lease_held=False)
     if claim is not None:
         layer.insert(KEYS, claim)
     for put, rows_of in (

@@ -27,6 +27,8 @@ def write_each(dialect: Dialect, executor: Executor, changes: Sequence[ChangeSet
     waiting for it would keep all others waiting. Then the keys of those that are left are claimed, then what is left of
     those is written as if it were one change set.
     """
+    if any(part.advance is not None for part in changes):
+        raise AssertionError("a change set that moves an operation on is written alone")
     outcomes = side_by_side(changes)
 
     def left() -> list[int]:

@@ -96,6 +96,8 @@ class GroupedStorage(ForwardingStorage):
             return WRITTEN
         if self.ended:
             raise TransactionEnded
+        if changes.advance is not None:
+            return self.storage.commit(changes)
         self.release()
         self._committing = True
         try:

@@ -38,6 +38,7 @@ from orderkit.storage.sql.forms import (
     upserting,
     values_of,
 )
+from orderkit.storage.sql.operations import advancing
 from orderkit.storage.sql.records import READ_KEY, stored_key
 from orderkit.storage.sql.tables import PREFIX
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
@@ -142,11 +143,13 @@ class Mariadb:
         return cast("datetime", value).replace(tzinfo=UTC)
 
     def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
-        """Check the guards, claim the key, write the rest; the first that fails ends it."""
+        """Check the guards, claim the key, move the operation on, write the rest; the first that fails ends it."""
         if changes.guards and len(self.lock_guards(executor, changes.guards, wait=True)) < len(changes.guards):
             return Outcome(committed=False, guards_held=False)
         if changes.claim is not None and not self._insert_keys(executor, [changes.claim]):
             return Outcome(committed=False, guards_held=True, stored=self._stored(executor, changes.claim))
+        if changes.advance is not None and not advancing(self, changes.advance).perform(self, executor):
+            return Outcome(committed=False, guards_held=True, lease_held=False)
         self.write_rows(executor, changes)
         return Outcome(committed=True, guards_held=True)
 

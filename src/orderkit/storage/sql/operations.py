@@ -7,16 +7,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import attrs
 
 from orderkit.errors import StorageBusy
-from orderkit.idempotency.leases import OPERATIONS, Hold, NewOperation, OperationRow, Progress, StoredOperation
+from orderkit.idempotency.leases import (
+    OPERATIONS,
+    Hold,
+    NewOperation,
+    OperationRow,
+    Progress,
+    StoredOperation,
+    advance_of,
+)
 from orderkit.storage.sql.dialect import Dialect
 from orderkit.storage.sql.execution import Executor, Rows
 from orderkit.storage.sql.tables import kind_of
-from orderkit.unit_of_work.changes import KeyReference, Value
+from orderkit.unit_of_work.changes import Advance, KeyReference, Value
 
 T = TypeVar("T")
 
@@ -123,10 +131,8 @@ class SqlOperations:
 
     def advance(self, hold: Hold, *, progress: Progress, lease: timedelta, now: datetime | None = None) -> bool:
         """Write how far an operation has come, and renew its lease."""
-        clock = self._clock(now)
-        values = [*progress.values().values(), *map(clock.after, (lease, _NOTHING, progress.retention))]
-        columns = (*progress.values(), "locked_until", "updated_at", "expires_at")
-        return self._change(_update(columns, clock.time), values, _HELD, _named(hold))
+        change = advancing(self._dialect, advance_of(hold, progress, lease, now))
+        return self._write(lambda executor: change.perform(self._dialect, executor))
 
     def renew(self, hold: Hold, *, lease: timedelta, now: datetime | None = None) -> bool:
         """Have the lease of an operation run out so long from now."""
@@ -160,31 +166,12 @@ class SqlOperations:
         return self._write(lambda executor: self._dialect.delete_some(executor, OPERATIONS, condition, values))
 
     def _change(self, template: str, values: Sequence[Value], condition: str, bounds: Sequence[Value]) -> bool:
-        """Change or remove the one row that a condition picks; tell whether there was one.
-
-        Where a statement does not say which rows it wrote, the row is locked first. A count of them would not do:
-        on some connections a row that is as it was to be counts, on others not.
-        """
-        dialect = self._dialect
-        values, bounds = self._encoded(values), self._encoded(bounds)
-
-        def change(executor: Executor) -> bool:
-            if dialect.returning:
-                statement = dialect.compile(f"{template} WHERE {condition} RETURNING 1")
-                return bool(executor.execute(statement, [*values, *bounds]))
-            locked = dialect.compile(f"SELECT 1 FROM {_TABLE} WHERE {condition}{dialect.row_lock}")
-            found = bool(executor.execute(locked, bounds))
-            if found:
-                executor.execute(dialect.compile(f"{template} WHERE {_MATCHED}"), [*values, *bounds[:3]])
-            return found
-
-        return self._write(change)
+        """Change or remove the one row that a condition picks; tell whether there was one."""
+        change = Change(template, values, condition, bounds)
+        return self._write(lambda executor: change.perform(self._dialect, executor))
 
     def _clock(self, now: datetime | None) -> Clock:
-        if now is not None:
-            return Clock(":time", ":time", now)
-        # PostgreSQL would ask its clock anew for every row, and not use an index.
-        return Clock(self._dialect.clock, f"(SELECT {self._dialect.clock})", None)
+        return clock_of(self._dialect, now)
 
     def _reading(self, key: KeyReference, clock: Clock) -> tuple[str, list[Value]]:
         """Return the statement that reads an operation and what the clock shows, and its parameters."""
@@ -200,6 +187,57 @@ class SqlOperations:
         columns = zip(OPERATIONS.columns, row, strict=False)
         values = [decode(value) if column in _TIMES else value for column, value in columns]
         return StoredOperation(OperationRow._make(cast("list[Any]", values)), decode(row[-1]) if now is None else now)
+
+
+def clock_of(dialect: Dialect, now: datetime | None) -> Clock:
+    """Return the clock that leases are judged by."""
+    if now is not None:
+        return Clock(":time", ":time", now)
+    # PostgreSQL would ask its clock anew for every row, and not use an index.
+    return Clock(dialect.clock, f"(SELECT {dialect.clock})", None)
+
+
+class Change(NamedTuple):
+    """A statement that changes or removes one row, if a condition picks it.
+
+    Attributes:
+        template: The statement without its condition.
+        values: Its parameters.
+        condition: What picks the row, its primary key first.
+        bounds: The parameters of that.
+    """
+
+    template: str
+    values: Sequence[Value]
+    condition: str
+    bounds: Sequence[Value]
+
+    def perform(self, dialect: Dialect, executor: Executor) -> bool:
+        """Change or remove the row; tell whether there was one.
+
+        Where a statement does not say which rows it wrote, the row is locked first. A count of them would not do:
+        on some connections a row that is as it was to be counts, on others not.
+        """
+        values, bounds = [[dialect.encode(value) for value in part] for part in (self.values, self.bounds)]
+        if dialect.returning:
+            statement = dialect.compile(f"{self.template} WHERE {self.condition} RETURNING 1")
+            return bool(executor.execute(statement, [*values, *bounds]))
+        locked = dialect.compile(f"SELECT 1 FROM {_TABLE} WHERE {self.condition}{dialect.row_lock}")
+        found = bool(executor.execute(locked, bounds))
+        if found:
+            executor.execute(dialect.compile(f"{self.template} WHERE {_MATCHED}"), [*values, *bounds[:3]])
+        return found
+
+
+def advancing(dialect: Dialect, wanted: Advance) -> Change:
+    """Return what moves an operation on, if its claim holds it."""
+    clock = clock_of(dialect, wanted.now)
+    return Change(
+        _update((*wanted.values, *wanted.lapses), clock.time),
+        [*wanted.values.values(), *map(clock.after, wanted.lapses.values())],
+        _HELD,
+        [*wanted.key, wanted.owner, wanted.fence],
+    )
 
 
 def _named(hold: Hold) -> tuple[Value, ...]:

@@ -16,6 +16,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from orderkit.storage.sql.dialect import Fault, FaultKind, compile_template, replacing
 from orderkit.storage.sql.execution import Executor, Rows, executor_of
+from orderkit.storage.sql.operations import advancing
 from orderkit.storage.sql.records import NEXT_NUMBER, READ_KEY, stored_key
 from orderkit.storage.sql.tables import kind_of
 from orderkit.unit_of_work.changes import KEYS, ChangeSet, Guard, KeyClaim, KeyReference, Row, Table, Value
@@ -101,10 +102,12 @@ class Sqlite:
         return datetime.fromisoformat(str(value))
 
     def write(self, executor: Executor, changes: ChangeSet) -> Outcome:
-        """Check the guards, claim the key, write the rest; the first that fails ends it."""
+        """Check the guards, claim the key, move the operation on, write the rest; the first that fails ends it."""
         held = len(self.lock_guards(executor, changes.guards, wait=True)) == len(changes.guards)
         if not held or (changes.claim is not None and not self._claim(executor, changes.claim)):
             return Outcome(committed=False, guards_held=held, stored=self._stored(executor, changes.claim))
+        if changes.advance is not None and not advancing(self, changes.advance).perform(self, executor):
+            return Outcome(committed=False, guards_held=True, lease_held=False)
         self.write_rows(executor, changes)
         return Outcome(committed=True, guards_held=True)
 
