@@ -79,12 +79,12 @@ class Scripts(Protocol):
         """What tells the time that leases are judged by, in tests; None for the storage's own clock."""
         ...
 
-    async def run(self, script: Script[T], *, transaction: bool = False) -> T:
+    async def run(self, script: Script[T], *, together: bool = False) -> T:
         """Return what a script returns, once what it wrote is durable.
 
         Args:
             script: The script.
-            transaction: Whether it writes more than once: in one transaction then, from the start.
+            together: Whether what its commands gather is written by one commit.
         """
         ...
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from orderkit.errors import CommitUnknown, OrderKitError
 from orderkit.idempotency.claims import NO_TIME, Claim, Script, Surroundings, Unit, operations_of
-from orderkit.idempotency.leases import OperationRow, OperationState, Progress
+from orderkit.idempotency.leases import OperationRow, OperationState, Progress, advance_of
 from orderkit.idempotency.operations import Json
 from orderkit.idempotency.outcomes import decode_json, decode_steps, encode_failure, encode_json, failed_with
 
@@ -59,7 +59,7 @@ class Keeper:
         self.ended = result
 
     async def transact(self, script: Script[T], progress: Callable[[T], tuple[Claim, Progress]]) -> T:
-        """Run a script and write how far that has brought the operation, in one transaction.
+        """Run a script and write how far that has brought the operation, by one commit.
 
         Args:
             script: What is done.
@@ -73,12 +73,13 @@ class Keeper:
         def guarded(unit: Unit) -> T:
             result = script(unit)
             last[:] = [(result, *progress(result))]
-            self._advance(unit, last[0][2])
+            claim = self.claim
+            unit.advance(advance_of(claim.hold, last[0][2], claim.operation.lease, self.around.now()))
             return result
 
         async with self._turn:
             try:
-                result = await self.around.scripts.run(guarded, transaction=True)
+                result = await self.around.scripts.run(guarded, together=True)
             except CommitUnknown:
                 if not last or not await self._is_kept(last[0][2]):
                     raise

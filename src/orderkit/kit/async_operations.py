@@ -36,9 +36,9 @@ class LoopScripts:
     tenant: str
     now: Callable[[], datetime] | None
 
-    async def run(self, script: Script[T], *, transaction: bool = False) -> T:
+    async def run(self, script: Script[T], *, together: bool = False) -> T:
         """Return what a script returns, once what it wrote is durable."""
-        return await (self.runner.transacting() if transaction else self.runner).run(script)
+        return await (self.runner.gathering() if together else self.runner).run(script)
 
     def turn(self) -> asyncio.Lock:
         """Return a block that one task after the other can be in."""

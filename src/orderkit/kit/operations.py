@@ -54,9 +54,9 @@ class ThreadScripts:
     tenant: str
     now: Callable[[], datetime] | None
 
-    async def run(self, script: Script[T], *, transaction: bool = False) -> T:
+    async def run(self, script: Script[T], *, together: bool = False) -> T:
         """Return what a script returns, once what it wrote is durable."""
-        return (self.runner.transacting() if transaction else self.runner).run(script)
+        return (self.runner.gathering() if together else self.runner).run(script)
 
     def turn(self) -> Turn:
         """Return a block that one thread after the other can be in."""

@@ -63,9 +63,9 @@ class Surroundings:
     clock: Clock = attrs.Factory(SystemClock)
     ids: IdSource = attrs.Factory(UuidV7)
 
-    def attempts(self, *, deferred: bool = False, transaction: bool = False) -> Attempts:
+    def attempts(self, *, deferred: bool = False) -> Attempts:
         """Return the attempts of a new unit of work."""
-        return Attempts(self.context, self.clock, self.ids, deferred=deferred, transaction=transaction)
+        return Attempts(self.context, self.clock, self.ids, deferred=deferred)
 
 
 @attrs.frozen
@@ -75,26 +75,20 @@ class BackendRunner:
     Attributes:
         deferred: Gather all commands of a script for one commit.
         create_tables: Create missing tables when they are first missed.
-        transaction: Run every script in a transaction from the start.
     """
 
     backend: Backend[OrderStorage]
     surroundings: Surroundings
     deferred: bool = False
     create_tables: bool = False
-    transaction: bool = False
 
     def gathering(self) -> BackendRunner:
         """Return a runner that writes what a whole script gathers by one commit."""
         return attrs.evolve(self, deferred=True)
 
-    def transacting(self) -> BackendRunner:
-        """Return a runner that runs each script in a transaction from the start."""
-        return attrs.evolve(self, transaction=True)
-
     def run(self, script: KitScript[T]) -> T:
         """Return what the script returns, once what it gathered is durable."""
-        attempts = self.surroundings.attempts(deferred=self.deferred, transaction=self.transaction)
+        attempts = self.surroundings.attempts(deferred=self.deferred)
         while True:
             try:
                 with self.backend.connect(transaction=attempts.transaction) as storage:
@@ -116,21 +110,16 @@ class AsyncBackendRunner:
     surroundings: Surroundings
     deferred: bool = False
     create_tables: bool = False
-    transaction: bool = False
 
     def gathering(self) -> AsyncBackendRunner:
         """Return a runner that writes what a whole script gathers by one commit."""
         return attrs.evolve(self, deferred=True)
 
-    def transacting(self) -> AsyncBackendRunner:
-        """Return a runner that runs each script in a transaction from the start."""
-        return attrs.evolve(self, transaction=True)
-
     async def run(self, script: KitScript[T]) -> T:
         """Return what the script returns, once what it gathered is durable."""
         from asyncio import sleep
 
-        attempts = self.surroundings.attempts(deferred=self.deferred, transaction=self.transaction)
+        attempts = self.surroundings.attempts(deferred=self.deferred)
         while True:
             try:
                 async with self.backend.connect(transaction=attempts.transaction) as call:

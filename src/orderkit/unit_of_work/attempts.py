@@ -61,11 +61,9 @@ class Attempts:
         transaction: Whether it needs a real transaction.
     """
 
-    def __init__(
-        self, context: Context, clock: Clock, ids: IdSource, *, deferred: bool = False, transaction: bool = False
-    ) -> None:
+    def __init__(self, context: Context, clock: Clock, ids: IdSource, *, deferred: bool = False) -> None:
         self.number = 1
-        self.transaction = transaction
+        self.transaction = False
         self._context = context
         self._now: datetime = clock.now()
         self._tape = Tape(ids)

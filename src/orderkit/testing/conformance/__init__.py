@@ -69,6 +69,7 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
+            "advancing",
             "base",
             "batches",
             "commits",

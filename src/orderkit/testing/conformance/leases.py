@@ -15,6 +15,7 @@ from orderkit.errors import LeaseLost, StorageBusy, TransactionEnded
 from orderkit.idempotency.leases import OperationState, StoredOperation
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.tables import OrderRow
+from orderkit.testing.conformance.advancing import AdvancingCommitChecks
 from orderkit.testing.conformance.base import (
     NOON,
     StorageChecks,
@@ -314,6 +315,7 @@ class OperationConformance(
     StartingChecks,
     HoldingChecks,
     ForgettingOperationsChecks,
+    AdvancingCommitChecks,
     OperationTransactionChecks,
     OperationContentionChecks,
 ):
