@@ -82,8 +82,9 @@ class ThreadHeart:
         while True:
             with self._changed:
                 now = time.monotonic()
-                busy = now if self._beats else busy
-                if now - busy >= self._idle:
+                if self._beats:
+                    busy = now
+                elif now - busy >= self._idle:
                     self._thread = None
                     return
                 # A second at most: a lease that has begun meanwhile has a third of its own time until it is due.

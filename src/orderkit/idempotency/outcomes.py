@@ -41,7 +41,7 @@ class Failure(msgspec.Struct, omit_defaults=True):
 
     type: str
     message: str
-    args: msgspec.Raw | None = None
+    args: list[Any] | None = None
     attributes: dict[str, msgspec.Raw] = {}
 
 
@@ -111,12 +111,12 @@ def failed_with(error: Exception) -> Failure:
     kind = type(error)
     hints = _hints(kind)
     told = str(error).encode(errors="backslashreplace").decode()
-    args = _kept(list(error.args))
+    args = list(error.args)
     attributes = {
         name: _kept(value, hints.get(name, Any)) for name, value in vars(error).items() if not name.startswith("__")
     }
     kept = {name: value for name, value in attributes.items() if value is not None}
-    whole = args is not None and kept.keys() == attributes.keys()
+    whole = _kept(args) is not None and kept.keys() == attributes.keys()
     return Failure(kind.__name__, told, args, kept) if whole else Failure(kind.__name__, told)
 
 
@@ -138,9 +138,8 @@ def raised_again(failure: Failure, final: Sequence[type[Exception]]) -> Exceptio
         final: The application's own errors that an operation may end in; nothing is imported by a name that was kept.
     """
     if failure.args is not None:
-        args = cast("list[Any]", decode_json(failure.args))
         for kind in _kinds(*final, OrderKitError):
-            error = _made_again(kind, failure, args) if kind.__name__ == failure.type else None
+            error = _made_again(kind, failure, failure.args) if kind.__name__ == failure.type else None
             if error is not None:
                 return error
     return OperationFailed(failure.type, failure.message)
