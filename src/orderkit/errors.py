@@ -77,7 +77,9 @@ class OrderKitError(Exception):
 
 def _revive(error_type: type[OrderKitError], attributes: Mapping[str, object]) -> OrderKitError:
     """Rebuild an error that crossed a process boundary, whatever its constructor takes."""
-    error = error_type.__new__(error_type, attributes.get("message", ""))
+    message = attributes.get("message", "")
+    error = error_type.__new__(error_type, message)
+    error.args = (message,)  # which `OSError` leaves to its `__init__`
     error.__dict__.update(attributes)
     return error
 

@@ -54,7 +54,12 @@ class IdempotencyMiddleware:
 
     Example:
         ```python
-        app = IdempotencyMiddleware(app, kit, tenant=lambda scope: scope["state"]["tenant"], required=True)
+        from orderkit import AsyncOrderKit
+        from orderkit.integrations.asgi import IdempotencyMiddleware
+
+
+        def protected(app, kit: AsyncOrderKit):
+            return IdempotencyMiddleware(app, kit, tenant=lambda scope: scope["state"]["tenant"], required=True)
         ```
     """
 

@@ -49,7 +49,12 @@ class IdempotencyMiddleware:
 
     Example:
         ```python
-        app = IdempotencyMiddleware(app, kit, tenant=lambda environ: environ["shop.tenant"])
+        from orderkit import OrderKit
+        from orderkit.integrations.wsgi import IdempotencyMiddleware
+
+
+        def protected(app, kit: OrderKit):
+            return IdempotencyMiddleware(app, kit, tenant=lambda environ: environ["shop.tenant"])
         ```
     """
 

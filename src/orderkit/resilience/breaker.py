@@ -17,7 +17,7 @@ import pybreaker
 
 from orderkit.errors import ConfigurationError, Rejected
 from orderkit.resilience import conditions
-from orderkit.resilience.events import CallRejected, CircuitChanged, Listener, tell
+from orderkit.resilience.events import CallRejected, CircuitChanged, Listener, PolicyEvent, tell
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
 from orderkit.resilience.rejections import CircuitOpen, DeadlineExceeded
 from orderkit.resilience.sharing import SharedCircuit
@@ -103,7 +103,7 @@ class CircuitBreaker(Layer):
         classify: Return what an error says of the other side.
         mode: What it does; see `BreakerMode`.
         shared: Where several processes tell each other that it is open; none, by default.
-        listeners: Who is told of its changes.
+        listeners: Who is told of its changes; those of a policy are told of what its own calls change.
 
     Attributes:
         name: What it is called.
@@ -209,28 +209,34 @@ class CircuitBreaker(Layer):
                 permit, wait = Permit(self._generation), None
             else:
                 permit, wait = _UNCOUNTED, self._wait(now)
-        self._announce(change)
+        self._announce(change, listeners)
         if wait is None:
             return permit
         shadow = self._mode is BreakerMode.SHADOW
-        tell(
-            (*self._listeners, *listeners),
-            CallRejected(policy=self.name, layer=self.kind, retry_after=wait, shadow=shadow),
-        )
+        self._announce(CallRejected(policy=self.name, layer=self.kind, retry_after=wait, shadow=shadow), listeners)
         if shadow:
             return permit
         raise CircuitOpen(self.name, wait)
 
-    def succeeded(self, permit: Permit, begun: float = 0.0) -> None:
+    def succeeded(self, permit: Permit, begun: float = 0.0, *, listeners: Sequence[Listener] = ()) -> None:
         """Take a call that succeeded into account.
 
         Args:
             permit: What it was let through with.
             begun: When it began, by the monotonic clock, if the breaker `is_timed`.
+            listeners: Who is told if that closes it, besides its own.
         """
-        self._release(permit, Verdict.SUCCESS, begun)
+        self._release(permit, Verdict.SUCCESS, begun, listeners)
 
-    def failed(self, permit: Permit, error: BaseException, begun: float = 0.0, *, is_over: bool = False) -> None:
+    def failed(
+        self,
+        permit: Permit,
+        error: BaseException,
+        begun: float = 0.0,
+        *,
+        is_over: bool = False,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
         """Take a call that failed into account, as its error is classified.
 
         Args:
@@ -238,12 +244,13 @@ class CircuitBreaker(Layer):
             error: What it ended with. A cancellation says nothing of the other side.
             begun: When it began, by the monotonic clock, if the breaker `is_timed`.
             is_over: Whether it was cancelled because its own time was over, which is a failure.
+            listeners: Who is told if that opens it, besides its own.
         """
         if isinstance(error, Exception):
             verdict = self._classified(error)
         else:
             verdict = Verdict.FAILURE if is_over else Verdict.IGNORED
-        self._release(permit, verdict, begun)
+        self._release(permit, verdict, begun, listeners)
 
     def _classified(self, error: Exception) -> Verdict:
         try:
@@ -252,7 +259,7 @@ class CircuitBreaker(Layer):
             _logger.exception("The classifier of the breaker %r failed; the call counts as a failure.", self.name)
             return Verdict.FAILURE
 
-    def _release(self, permit: Permit, verdict: Verdict, begun: float) -> None:
+    def _release(self, permit: Permit, verdict: Verdict, begun: float, listeners: Sequence[Listener]) -> None:
         seconds = conditions.present.monotonic() - begun if self.is_timed else 0.0
         with self._lock:
             if permit.generation != self._generation:
@@ -265,7 +272,7 @@ class CircuitBreaker(Layer):
             before, reason = self.state, self._record(verdict is Verdict.FAILURE, seconds)
             change = self._moved(before, reason)
             self.is_clean = not self._windows and self._machine.fail_counter == 0
-        self._announce(change)
+        self._announce(change, listeners)
 
     def _record(self, failed: bool, seconds: float) -> str:
         """Tell pybreaker and the windows how a call has ended; return what a change of state is due to."""
@@ -322,9 +329,10 @@ class CircuitBreaker(Layer):
         # While probes are under way, what they show is known soon.
         return left if self.state is CircuitState.OPEN else min(1.0, self._open_for)
 
-    def _announce(self, change: CircuitChanged | None) -> None:
-        if change is not None:
-            tell(self._listeners, change)
+    def _announce(self, event: PolicyEvent | None, listeners: Sequence[Listener] = ()) -> None:
+        """Tell its own listeners and those of the call, each once."""
+        if event is not None:
+            tell(dict.fromkeys((*self._listeners, *listeners)), event)
 
     # --- the layer ------------------------------------------------------------------------------
 
@@ -348,7 +356,7 @@ class CircuitBreaker(Layer):
                 await self._shared.publish(self, invocation)
             raise
         if not self.is_clean or permit.probe:
-            self.succeeded(permit, begun)
+            self.succeeded(permit, begun, listeners=invocation.listeners)
         return result
 
     def opened_by_others(self, seconds: float) -> None:

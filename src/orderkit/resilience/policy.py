@@ -69,7 +69,7 @@ class Policy:
         self._listeners = tuple(listeners)
         self._step = _composed(layers, _invoke)
         self._block = _composed(layers, blocks.suspend) if all(layer.holds for layer in layers) else None
-        self._plain = _plain_calls(layers)
+        self._plain = _plain_calls(layers, self._listeners)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -219,8 +219,9 @@ class _PlainCalls:
     before a call has failed.
     """
 
-    def __init__(self, breaker: CircuitBreaker, retry: Retry | None, rest: Step) -> None:
+    def __init__(self, breaker: CircuitBreaker, retry: Retry | None, rest: Step, listeners: Sequence[Listener]) -> None:
         self.breaker = breaker
+        self._listeners = listeners
         self._retry = retry
         self._budget = None if retry is None else retry.budget
         self._rest = rest
@@ -241,13 +242,13 @@ class _PlainCalls:
             if type(result) in LAZY:
                 refuse_lazy(result)
         except BaseException as error:
-            breaker.failed(permit, error, begun)
+            breaker.failed(permit, error, begun, listeners=self._listeners)
             if self._retry is None or not isinstance(error, Exception):
                 raise
             first = error
         else:
             if not breaker.is_clean:
-                breaker.succeeded(permit, begun)
+                breaker.succeeded(permit, begun, listeners=self._listeners)
             if self._budget is not None:
                 self._budget.give_back(1)
             return result
@@ -271,12 +272,12 @@ def _composed(layers: Sequence[Layer], innermost: Step) -> Step:
     return step
 
 
-def _plain_calls(layers: Sequence[Layer]) -> _PlainCalls | None:
+def _plain_calls(layers: Sequence[Layer], listeners: Sequence[Listener]) -> _PlainCalls | None:
     match layers:
         case [CircuitBreaker(is_local=True) as breaker]:
-            return _PlainCalls(breaker, None, _invoke)
+            return _PlainCalls(breaker, None, _invoke, listeners)
         case [Retry() as retry, CircuitBreaker(is_local=True) as breaker]:
-            return _PlainCalls(breaker, retry, _composed([breaker], _invoke))
+            return _PlainCalls(breaker, retry, _composed([breaker], _invoke), listeners)
         case _:
             return None
 

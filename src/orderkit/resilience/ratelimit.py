@@ -3,6 +3,8 @@
 It is a layer of a policy, and serves by itself where a request is to be answered rather than held back:
 
 ```python
+from orderkit.resilience import RateLimit
+
 limit = RateLimit("100/minute")
 allowance = limit.take("203.0.113.7")
 status, headers = (200 if allowance.allowed else 429), allowance.headers()

@@ -491,3 +491,22 @@ def test_threads_that_succeed_fail_and_are_rejected_leave_it_as_a_new_one(clock:
     while breaker.state is not CircuitState.CLOSED:
         policy.call(int)
     assert breaker._probing == 0
+
+
+def test_listeners_of_a_policy_are_told_of_what_its_calls_change_and_each_once() -> None:
+    told: list[object] = []
+    breaker = CircuitBreaker("psp", ConsecutiveFailures(1), listeners=[told.append])
+    policy = Policy(breaker, listeners=[told.append])
+    seen = []
+    watching = Policy(breaker, listeners=[seen.append])
+    with pytest.raises(OSError, match="down"):
+        policy.call(_down)
+    assert [type(event).__name__ for event in told] == ["CircuitChanged"]
+    assert seen == []
+    with pytest.raises(CircuitOpen):
+        watching.call(_down)
+    assert [type(event).__name__ for event in seen] == ["CallRejected"]
+
+
+def _down() -> None:
+    raise OSError("down")
