@@ -10,6 +10,7 @@ from orderkit.idempotency.claims import NO_TIME, Claim, Script, Surroundings, Un
 from orderkit.idempotency.leases import OperationRow, OperationState, Progress, advance_of
 from orderkit.idempotency.operations import Json
 from orderkit.idempotency.outcomes import decode_json, decode_steps, encode_failure, encode_json, failed_with
+from orderkit.unit_of_work.unit import Restart
 
 T = TypeVar("T")
 
@@ -133,6 +134,9 @@ class Keeper:
         """
 
         def release(unit: Unit) -> None:
+            if not unit.storage.in_transaction:
+                # A commit that is under way still must find it locked between the look and what follows from that.
+                raise Restart(transaction=True)
             row = self._settled(unit)
             if row is None:
                 return
