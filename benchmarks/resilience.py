@@ -110,7 +110,7 @@ def contending_threads(_plan: Plan) -> Generator[Stage, None, None]:
     """Set up calls that do nothing, from several threads through one breaker."""
     calls, breaker = Calls(), pybreaker.CircuitBreaker()
     with ExitStack() as stack:
-        contenders = {
+        contenders: dict[str, Callable[[None], object]] = {
             BREAKER: Policy(CircuitBreaker("bench"))(calls.made),
             PYBREAKER: partial(breaker.call, calls.made),
         }

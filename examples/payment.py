@@ -7,18 +7,20 @@ Orders are kept in `orderkit.db`, or wherever `ORDERKIT_DATABASE_URL` says. The 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from orderkit import IdempotentOperation, Line, Money, OperationRun, OrderKit
 from orderkit.resilience import AttemptTimeout, CircuitBreaker, Deadline, Operation, Policy, Retry
 
-POLICY = Policy(
-    Deadline(20),
-    Retry(on=(ConnectionError, TimeoutError), attempts=2),
-    CircuitBreaker("gateway"),
-    AttemptTimeout(8),
-    operation=Operation.KEYED,
-)
+RETRY = Retry(on=(ConnectionError, TimeoutError), attempts=2)
+POLICY = Policy(Deadline(20), RETRY, CircuitBreaker("gateway"), AttemptTimeout(8), operation=Operation.KEYED)
+
+
+class Request(TypedDict):
+    """What is asked: references, and nothing personal."""
+
+    order: str
+    amount: int
 
 
 class Gateway:
@@ -26,12 +28,12 @@ class Gateway:
 
     def __init__(self) -> None:
         self.calls = self.lost = 0
-        self.charges: dict[str, dict[str, Any]] = {}
+        self.charges: dict[str, str] = {}
 
-    def charge(self, amount: int, key: str) -> dict[str, Any]:
+    def charge(self, amount: int, key: str) -> str:
         """Charge a card, and answer or not."""
         self.calls += 1
-        charge = self.charges.setdefault(key, {"id": f"ch_{len(self.charges) + 1}", "amount": amount})
+        charge = self.charges.setdefault(key, f"ch_{len(self.charges) + 1} of {amount}")
         if self.lost:
             self.lost -= 1
             raise TimeoutError
@@ -41,11 +43,11 @@ class Gateway:
 GATEWAY = Gateway()
 
 
-def pay(run: OperationRun) -> Any:
+def pay(run: OperationRun) -> dict[str, str]:
     """Charge the card and confirm the order: steps that are done are not done again, whoever goes on."""
-    request: Any = run.request
-    charge: Any = run.call("charge", lambda key: GATEWAY.charge(request["amount"], key), policy=POLICY)
-    return run.complete(lambda tx: {"status": tx.orders.confirm(request["order"]).status, "charge": charge["id"]})
+    request = run.request_as(Request)
+    charge = run.call("charge", lambda key: GATEWAY.charge(request["amount"], key), policy=POLICY)
+    return run.complete(lambda tx: {"status": tx.orders.confirm(request["order"]).status, "charge": charge})
 
 
 PAY = IdempotentOperation("pay", pay)
@@ -55,7 +57,7 @@ def take(kit: OrderKit, name: str, *, lost: int) -> None:
     """Place an order and pay it, while so many answers are lost; a customer who gets none comes again."""
     tea = Line(sku="TEA-001", quantity=2, unit_price=Money("4.50", "EUR"))
     order = kit.orders.place(lines=[tea], idempotency_key=f"payment-{name}")
-    request: Any = {"order": order.id, "amount": order.total.minor}
+    request = Request(order=order.id, amount=order.total.minor)
     GATEWAY.lost, calls, charges = lost, GATEWAY.calls, len(GATEWAY.charges)
     try:
         answer = kit.operations.run(PAY, key=name, request=request)

@@ -184,7 +184,7 @@ class Claim:
 
 
 async def claim_or_answer(
-    operation: IdempotentOperation[Any], key: str, request: Json, *, wait: float, around: Surroundings
+    operation: IdempotentOperation[Any], key: str, request: object, *, wait: float, around: Surroundings
 ) -> Claim | Replayed:
     """Claim an operation, or find out what its first use has led to.
 

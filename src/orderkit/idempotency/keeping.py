@@ -147,6 +147,11 @@ class Keeper:
 
         await self.around.scripts.run(release)
 
+    async def release(self) -> None:
+        """Have the lease run out at once, so that anybody may go on with the operation; it is kept in any case."""
+        hold, now = self.claim.hold, self.around.now()
+        await self.around.scripts.run(lambda unit: operations_of(unit).renew(hold, lease=NO_TIME, now=now))
+
     async def beat(self) -> bool:
         """Renew the lease; tell whether the operation is held still."""
         return await self.around.scripts.run(self._renew)

@@ -83,6 +83,15 @@ class OnUnknown(StrEnum):
     HOLD = "hold"
 
 
+def _as_time(given: float | timedelta) -> timedelta:
+    """Return a length of time that may have been given in seconds; what is none of either is refused later."""
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    try:
+        return timedelta(seconds=given) if is_number else given  # type: ignore[return-value,arg-type]  # or what it is
+    except (OverflowError, ValueError):
+        return timedelta(0)
+
+
 @attrs.frozen
 class IdempotentOperation(Generic[WorkT_co]):
     """An operation that calls something foreign, and yet is done once.
@@ -94,8 +103,9 @@ class IdempotentOperation(Generic[WorkT_co]):
         final: Errors of `work` that are its answer, such as a declined card: they are kept, and given to every
             repetition. Refusals and invalid input are so by themselves; what is told of the storage or of the
             operation itself never is. Every other error leaves it to be repeated.
-        lease: For how long it is held without a sign of life; renewed three times as often while at work.
-        retention: For how long the answer is kept.
+        lease: For how long it is held without a sign of life, as seconds or a `timedelta`; renewed three times as
+            often while at work.
+        retention: For how long the answer is kept, as seconds or a `timedelta`.
         listeners: Who is told of replays and takeovers.
 
     Raises:
@@ -105,8 +115,8 @@ class IdempotentOperation(Generic[WorkT_co]):
     name: str
     work: WorkT_co
     final: tuple[type[Exception], ...] = attrs.field(default=(), kw_only=True)
-    lease: timedelta = attrs.field(default=timedelta(seconds=60), kw_only=True)
-    retention: timedelta = attrs.field(default=DEFAULT_RETENTION, kw_only=True)
+    lease: timedelta = attrs.field(default=timedelta(seconds=60), kw_only=True, converter=_as_time)
+    retention: timedelta = attrs.field(default=DEFAULT_RETENTION, kw_only=True, converter=_as_time)
     listeners: tuple[Listener, ...] = attrs.field(default=(), kw_only=True)
 
     def __attrs_post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 import msgspec
 
@@ -13,6 +13,8 @@ from orderkit.errors import ConfigurationError, OrderKitError
 from orderkit.idempotency.operations import Json, OperationFailed
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+
+T = TypeVar("T")
 
 
 class Step(msgspec.Struct, omit_defaults=True):
@@ -85,6 +87,18 @@ def encode_json(value: object, what: str) -> str:
 def decode_json(text: str | bytes | msgspec.Raw) -> Json:
     """Return the value of JSON text."""
     return cast("Json", msgspec.json.decode(text))
+
+
+def request_as(text: str, kind: type[T]) -> T:
+    """Return a request that is kept as a type.
+
+    Raises:
+        ConfigurationError: It is none such.
+    """
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise ConfigurationError(f"The request is no {getattr(kind, '__name__', kind)}: {error}") from None
 
 
 def encode_steps(steps: Mapping[str, Step]) -> str:

@@ -70,7 +70,7 @@ class Found:
         value: What it gave.
     """
 
-    value: Json
+    value: object
 
 
 @attrs.frozen
@@ -83,6 +83,7 @@ class OperationReport:
         state: Whether it is under way, or how it ended.
         recovery_point: The last step that is done.
         unknown: The foreign calls that were begun and whose outcome is not known.
+        foreign_keys: The keys these were sent with, by call, to look them up by.
         attempts: How many claims there were.
         lapsed: Whether nobody is at work on it, although it is under way.
     """
@@ -92,6 +93,7 @@ class OperationReport:
     state: OperationState
     recovery_point: str
     unknown: tuple[str, ...]
+    foreign_keys: Mapping[str, str]
     attempts: int
     lapsed: bool
 
@@ -260,7 +262,7 @@ class Steps:
 
 
 async def run_operation(
-    operation: IdempotentOperation[Any], key: str, request: Json, *, wait: float, site: Site
+    operation: IdempotentOperation[Any], key: str, request: object, *, wait: float, site: Site
 ) -> Json:
     """Do an operation once, and give its answer to every repetition; see `Operations.run`."""
     check_work(operation, asynchronous=site.asynchronous)
@@ -279,15 +281,22 @@ async def _work(claim: Claim, site: Site) -> Json:
     return await hold(keeper, work)
 
 
+async def find_stuck(
+    operations: Sequence[IdempotentOperation[Any]], grace: float, limit: int, around: Surroundings
+) -> list[KeyReference]:
+    """Return operations of every tenant that are under way with nobody at work on them; see `Operations.stuck`."""
+    names, lapse = [operation.name for operation in operations], timedelta(seconds=grace)
+    return await around.scripts.run(
+        lambda unit: operations_of(unit).stuck(names, grace=lapse, limit=limit, now=around.now())
+    )
+
+
 async def resume(operations: Sequence[IdempotentOperation[Any]], grace: float, limit: int, site: Site) -> Resumed:
     """Bring operations of every tenant to their end that were left behind; see `Operations.resume`."""
     for operation in operations:
         check_work(operation, asynchronous=site.asynchronous)
     named = {operation.name: operation for operation in operations}
-    around = site.around
-    stuck = await around.scripts.run(
-        lambda unit: operations_of(unit).stuck([*named], grace=timedelta(seconds=grace), limit=limit, now=around.now())
-    )
+    stuck = await find_stuck(operations, grace, limit, site.around)
     failed: dict[tuple[str, str, str], Exception] = {}
     done = 0
     for reference in stuck:
@@ -312,7 +321,9 @@ async def _resume_one(operation: IdempotentOperation[Any], key: KeyReference, si
     return True
 
 
-async def settle(operation: IdempotentOperation[Any], key: str, step: str, value: Json, around: Surroundings) -> None:
+async def settle(
+    operation: IdempotentOperation[Any], key: str, step: str, *, outcome: Found | None, around: Surroundings
+) -> None:
     """Say what came of a foreign call whose outcome is unknown; see `Operations.settle`."""
     reference = key_reference(around.scripts.tenant, operation.name, key)
     row = await _read(reference, around)
@@ -321,13 +332,13 @@ async def settle(operation: IdempotentOperation[Any], key: str, step: str, value
         raise OperationNotFound(operation.name, key)
     if row.finished or steps[step].done:
         raise Conflict(f"What came of step {step!r} is known by now, or of no use any more; nothing was changed.")
-    outcome = done_with(value, step)
+    done = None if outcome is None else done_with(outcome.value, step)
     claim = await take_over(Claim.of(operation, row), row, around)
     if claim is None:
         raise IdempotencyInFlight(key)
     keeper = Keeper(claim, around)
-    await keeper.keep(lambda held: held.reached(step, outcome))
-    await keeper.let_go()
+    await keeper.keep(lambda held: held.unbegun(step) if done is None else held.reached(step, done))
+    await keeper.release()
 
 
 async def report(operation: IdempotentOperation[Any], key: str, around: Surroundings) -> OperationReport | None:
@@ -340,7 +351,14 @@ async def report(operation: IdempotentOperation[Any], key: str, around: Surround
     unknown = tuple(name for name, step in decode_steps(row.steps).items() if not step.done)
     lapsed = not row.finished and row.locked_until <= stored.seen_at
     return OperationReport(
-        operation.name, key, OperationState(row.state), row.recovery_point, unknown, row.attempts, lapsed
+        operation.name,
+        key,
+        OperationState(row.state),
+        row.recovery_point,
+        unknown,
+        {name: foreign_key(reference, name) for name in unknown},
+        row.attempts,
+        lapsed,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import attrs
 
@@ -13,14 +13,15 @@ from orderkit.idempotency.claims import Script, Surroundings
 from orderkit.idempotency.heartbeats import LoopHeart
 from orderkit.idempotency.keeping import Keeper
 from orderkit.idempotency.operations import IdempotentOperation, Json, OnUnknown, foreign_key
-from orderkit.idempotency.outcomes import decode_json
-from orderkit.idempotency.runs import OperationReport, Resumed
+from orderkit.idempotency.outcomes import decode_json, request_as
+from orderkit.idempotency.runs import Found, OperationReport, Resumed
 from orderkit.kit.assembly import Assembly
 from orderkit.kit.front import Transaction
 from orderkit.kit.operations import GRACE, lease_clock, within
 from orderkit.kit.runners import AsyncBackendRunner
 from orderkit.resilience.policy import Policy
 from orderkit.resilience.runtimes import LOOP
+from orderkit.unit_of_work.changes import KeyReference
 
 if TYPE_CHECKING:
     import asyncio
@@ -70,6 +71,14 @@ class AsyncOperationRun:
         """What was asked, as it was first."""
         return decode_json(self._keeper.claim.request)
 
+    def request_as(self, kind: type[T]) -> T:
+        """Return what was asked as a type: a `TypedDict`, a dataclass, an attrs class, a list or mapping of such.
+
+        Raises:
+            ConfigurationError: It is none such.
+        """
+        return request_as(self._keeper.claim.request, kind)
+
     def foreign_key(self, step: str) -> str:
         """Return the key that `call` gives to the function of a step."""
         return foreign_key(self._keeper.claim.reference, step)
@@ -77,28 +86,29 @@ class AsyncOperationRun:
     async def call(
         self,
         step: str,
-        function: Callable[[str], object],
+        function: Callable[[str], Awaitable[T]],
         *,
         policy: Policy | None = None,
         on_unknown: OnUnknown = OnUnknown.RETRY,
-        look_up: Callable[[str], object] | None = None,
-    ) -> Json:
+        look_up: Callable[[str], Awaitable[Found | None]] | None = None,
+    ) -> T:
         """Call something foreign, safely; see `OperationRun.call`. `function` and `look_up` may be `async`."""
-        return await self._steps.call(step, function, policy=policy, on_unknown=on_unknown, look_up=look_up)
+        given = self._steps.call(step, function, policy=policy, on_unknown=on_unknown, look_up=look_up)
+        return cast("T", await given)
 
-    async def commit(self, step: str, work: Callable[[Transaction], object]) -> Json:
+    async def commit(self, step: str, work: Callable[[Transaction], T]) -> T:
         """Do something to orders, by one commit together with the note that it is done; see `OperationRun.commit`.
 
         The function is synchronous, as one given to `kit.run` is.
         """
-        return await self._steps.commit(step, within(self._assembly, work))
+        return cast("T", await self._steps.commit(step, within(self._assembly, work)))
 
-    async def complete(self, work: Callable[[Transaction], object]) -> Json:
+    async def complete(self, work: Callable[[Transaction], T]) -> T:
         """Do the last thing, by one commit together with the end of the operation; see `OperationRun.complete`."""
-        return await self._steps.complete(within(self._assembly, work))
+        return cast("T", await self._steps.complete(within(self._assembly, work)))
 
 
-AsyncWork = Callable[[AsyncOperationRun], Awaitable[Json]]
+AsyncWork = Callable[[AsyncOperationRun], Awaitable[object]]
 
 
 class AsyncOperations:
@@ -109,17 +119,17 @@ class AsyncOperations:
 
     async def run(
         self,
-        operation: IdempotentOperation[AsyncWork],
+        operation: IdempotentOperation[Callable[[AsyncOperationRun], Awaitable[T]]],
         *,
         key: str,
-        request: Json = None,
+        request: object = None,
         wait: float = 0.0,
-    ) -> Json:
+    ) -> T:
         """Do an operation, unless its key was used before: then give the answer of its first use; see `Operations.run`.
 
         A cancellation frees the key if no step was begun; otherwise the operation may go on once its lease has run out.
         """
-        return await runs.run_operation(operation, key, request, wait=wait, site=self._site)
+        return cast("T", await runs.run_operation(operation, key, request, wait=wait, site=self._site))
 
     async def resume(
         self,
@@ -130,9 +140,20 @@ class AsyncOperations:
         """Bring operations to their end, of every tenant, that somebody has left behind; see `Operations.resume`."""
         return await runs.resume(operations, grace, limit, self._site)
 
-    async def settle(self, operation: IdempotentOperation[AsyncWork], *, key: str, step: str, value: Json) -> None:
+    async def stuck(
+        self,
+        *operations: IdempotentOperation[AsyncWork],
+        grace: float = GRACE,
+        limit: int = 100,
+    ) -> list[KeyReference]:
+        """Return operations of every tenant that are under way with nobody at work on them; see `Operations.stuck`."""
+        return await runs.find_stuck(operations, grace, limit, self._site.around)
+
+    async def settle(
+        self, operation: IdempotentOperation[AsyncWork], *, key: str, step: str, outcome: Found | None
+    ) -> None:
         """Say what came of a foreign call whose outcome is unknown; see `Operations.settle`."""
-        await runs.settle(operation, key, step, value, around=self._site.around)
+        await runs.settle(operation, key, step, outcome=outcome, around=self._site.around)
 
     async def report(self, operation: IdempotentOperation[AsyncWork], *, key: str) -> OperationReport | None:
         """Return how far an operation has come; None if none was started under this key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import attrs
 
@@ -14,13 +14,14 @@ from orderkit.idempotency import runs
 from orderkit.idempotency.claims import Script, Surroundings
 from orderkit.idempotency.keeping import Keeper
 from orderkit.idempotency.operations import IdempotentOperation, Json, OnUnknown, foreign_key
-from orderkit.idempotency.outcomes import decode_json
-from orderkit.idempotency.runs import OperationReport, Resumed
+from orderkit.idempotency.outcomes import decode_json, request_as
+from orderkit.idempotency.runs import Found, OperationReport, Resumed
 from orderkit.kit.assembly import Assembly
 from orderkit.kit.front import Transaction
 from orderkit.kit.runners import BackendRunner, KitUnit, UnitRunner, finished
 from orderkit.resilience.policy import Policy
 from orderkit.resilience.runtimes import THREAD, drive
+from orderkit.unit_of_work.changes import KeyReference
 
 T = TypeVar("T")
 
@@ -106,6 +107,14 @@ class OperationRun:
         """What was asked, as it was first."""
         return decode_json(self._keeper.claim.request)
 
+    def request_as(self, kind: type[T]) -> T:
+        """Return what was asked as a type: a `TypedDict`, a dataclass, an attrs class, a list or mapping of such.
+
+        Raises:
+            ConfigurationError: It is none such.
+        """
+        return request_as(self._keeper.claim.request, kind)
+
     def foreign_key(self, step: str) -> str:
         """Return the key that `call` gives to the function of a step."""
         return foreign_key(self._keeper.claim.reference, step)
@@ -113,12 +122,12 @@ class OperationRun:
     def call(
         self,
         step: str,
-        function: Callable[[str], object],
+        function: Callable[[str], T],
         *,
         policy: Policy | None = None,
         on_unknown: OnUnknown = OnUnknown.RETRY,
-        look_up: Callable[[str], object] | None = None,
-    ) -> Json:
+        look_up: Callable[[str], Found | None] | None = None,
+    ) -> T:
         """Call something foreign, safely: no transaction is open, and a crash at any moment is found out about.
 
         That the call is begun is committed before, and what came of it after. If neither its outcome nor that nothing
@@ -140,9 +149,10 @@ class OperationRun:
             LeaseLost: Somebody else holds the operation by now.
             Exception: What the function raised.
         """
-        return drive(self._steps.call(step, function, policy=policy, on_unknown=on_unknown, look_up=look_up))
+        given = self._steps.call(step, function, policy=policy, on_unknown=on_unknown, look_up=look_up)
+        return cast("T", drive(given))
 
-    def commit(self, step: str, work: Callable[[Transaction], object]) -> Json:
+    def commit(self, step: str, work: Callable[[Transaction], T]) -> T:
         """Do something to orders, by one commit together with the note that it is done.
 
         Args:
@@ -152,9 +162,9 @@ class OperationRun:
         Raises:
             LeaseLost: Somebody else holds the operation by now; nothing was written.
         """
-        return drive(self._steps.commit(step, within(self._assembly, work)))
+        return cast("T", drive(self._steps.commit(step, within(self._assembly, work))))
 
-    def complete(self, work: Callable[[Transaction], object]) -> Json:
+    def complete(self, work: Callable[[Transaction], T]) -> T:
         """Do the last thing, by one commit together with the end of the operation: what it returns is the answer.
 
         Saves the commit that would keep the answer afterwards. Return what this returns.
@@ -165,10 +175,10 @@ class OperationRun:
         Raises:
             LeaseLost: Somebody else holds the operation by now; nothing was written.
         """
-        return drive(self._steps.complete(within(self._assembly, work)))
+        return cast("T", drive(self._steps.complete(within(self._assembly, work))))
 
 
-Work = Callable[[OperationRun], Json]
+Work = Callable[[OperationRun], object]
 
 
 class Operations:
@@ -190,12 +200,12 @@ class Operations:
 
     def run(
         self,
-        operation: IdempotentOperation[Work],
+        operation: IdempotentOperation[Callable[[OperationRun], T]],
         *,
         key: str,
-        request: Json = None,
+        request: object = None,
         wait: float = 0.0,
-    ) -> Json:
+    ) -> T:
         """Do an operation, unless its key was used before: then give the answer of its first use.
 
         One that was left half done, by a crash or an error that is no answer, goes on where it has come to.
@@ -218,7 +228,7 @@ class Operations:
             LeaseLost: Whoever ran it was so long without a sign of life that somebody else took over.
             Exception: What the work raised: again and again, where that is its answer.
         """
-        return drive(runs.run_operation(operation, key, request, wait=wait, site=self._site))
+        return cast("T", drive(runs.run_operation(operation, key, request, wait=wait, site=self._site)))
 
     def resume(
         self,
@@ -235,14 +245,32 @@ class Operations:
         """
         return drive(runs.resume(operations, grace, limit, self._site))
 
-    def settle(self, operation: IdempotentOperation[Work], *, key: str, step: str, value: Json) -> None:
+    def stuck(
+        self,
+        *operations: IdempotentOperation[Work],
+        grace: float = GRACE,
+        limit: int = 100,
+    ) -> list[KeyReference]:
+        """Return operations of every tenant that are under way with nobody at work on them, the oldest first.
+
+        Args:
+            *operations: Which ones.
+            grace: Seconds for which nobody must have been at work on them.
+            limit: How many at most.
+
+        Returns:
+            The tenant, the name and the key of each; `report` tells more.
+        """
+        return drive(runs.find_stuck(operations, grace, limit, self._site.around))
+
+    def settle(self, operation: IdempotentOperation[Work], *, key: str, step: str, outcome: Found | None) -> None:
         """Say what came of a foreign call whose outcome is unknown, after looking it up; the operation can go on then.
 
         Args:
             operation: Which operation.
             key: Its idempotency key.
             step: The call.
-            value: What it would have returned.
+            outcome: `Found` with what it would have returned; None if it was never done, so that it is made again.
 
         Raises:
             OperationNotFound: No such operation was started, or no such step begun.
@@ -250,7 +278,7 @@ class Operations:
             IdempotencyInFlight: Somebody is at work on it.
             NotJson: The value is no JSON.
         """
-        drive(runs.settle(operation, key, step, value, around=self._site.around))
+        drive(runs.settle(operation, key, step, outcome=outcome, around=self._site.around))
 
     def report(self, operation: IdempotentOperation[Work], *, key: str) -> OperationReport | None:
         """Return how far an operation has come; None if none was started under this key."""

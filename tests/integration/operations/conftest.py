@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +39,16 @@ def others(place: Place, tenant: str, clock: ManualClock, kit: OrderKit) -> Iter
     """The operations of the tenant as somebody else sees them, in a process of their own: synchronous everywhere."""
     with place.kit(clock=clock) as other:
         yield other.for_tenant(tenant).operations
+
+
+THROUGHOUT = {"test_zombies.py", "test_faults.py", "test_cancellation.py"}
+"""What differs from one database to the other, so that the everyday part goes through SQLite as well."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave SQLite to the whole suite, where memory and PostgreSQL stand for it."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if item.path.parent == Path(__file__).parent and item.path.name not in THROUGHOUT and callspec is not None:
+            if callspec.params.get("place") in {"sqlite", "sqlite-async"}:
+                item.add_marker(pytest.mark.slow)

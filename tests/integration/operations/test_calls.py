@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
@@ -83,7 +83,7 @@ def test_a_call_that_is_held_is_not_made_again(operations: Operations, provider:
         assert (error.operation, error.key, error.step) == ("work", "k", "charge")
         assert error.foreign_key == KEY.format(tenant=tenant)
     assert len(script.keys) == 1
-    operations.settle(held, key="k", step="charge", value={"number": 1})
+    operations.settle(held, key="k", step="charge", outcome=Found({"number": 1}))
     assert operations.run(held, key="k") == {"number": 1}
     assert len(script.keys) == 1
 
@@ -278,25 +278,60 @@ def test_what_is_unknown_is_settled_once(operations: Operations, provider: Provi
         operations.run(shop, key="k")
     for step, key in (("charge", "k"), ("reserve", "other")):
         with pytest.raises(OperationNotFound):
-            operations.settle(shop, key=key, step=step, value=1)
+            operations.settle(shop, key=key, step=step, outcome=Found(1))
     with pytest.raises(NotJson):
-        operations.settle(shop, key="k", step="reserve", value=object())  # type: ignore[arg-type]
+        operations.settle(shop, key="k", step="reserve", outcome=Found(object()))  # type: ignore[arg-type]
     provider.breaks = lambda key: None
-    operations.settle(shop, key="k", step="reserve", value={"number": 9})
+    operations.settle(shop, key="k", step="reserve", outcome=Found({"number": 9}))
     with pytest.raises(Conflict, match="known"):
-        operations.settle(shop, key="k", step="reserve", value={"number": 8})
+        operations.settle(shop, key="k", step="reserve", outcome=Found({"number": 8}))
     answer: Any = operations.run(shop, key="k")
     assert (answer["reserved"], answer["charged"]) == (9, 2)
     with pytest.raises(Conflict, match="known"):
-        operations.settle(shop, key="k", step="reserve", value={"number": 8})
+        operations.settle(shop, key="k", step="reserve", outcome=Found({"number": 8}))
     assert operations.run(shop, key="k") == answer
+
+
+def test_a_call_that_was_never_done_is_made_again_once_somebody_says_so(
+    operations: Operations, provider: Provider
+) -> None:
+    held = working(lambda run: run.call("charge", provider.do, on_unknown=OnUnknown.HOLD))
+    provider.fails = lambda key: (_ for _ in ()).throw(TimeoutError())
+    with pytest.raises(TimeoutError):
+        operations.run(held, key="k")
+    report = report_of(operations, held)
+    with pytest.raises(OutcomeUnknown) as caught:
+        operations.run(held, key="k")
+    assert report.foreign_keys == {"charge": caught.value.foreign_key}
+    assert [reference[1:] for reference in operations.stuck(held, grace=0)] == [("work", "k")]
+    provider.fails = lambda key: None
+    operations.settle(held, key="k", step="charge", outcome=None)
+    assert report_of(operations, held).foreign_keys == {}
+    assert operations.run(held, key="k") == {"number": 1, "key": caught.value.foreign_key}
+    assert operations.stuck(held, grace=0) == []
+
+
+class Wanted(TypedDict):
+    """A request with a type."""
+
+    order: str
+    amount: int
+
+
+def test_a_request_is_read_as_a_type(operations: Operations) -> None:
+    def work(run: OperationRun) -> int:
+        with pytest.raises(ConfigurationError, match="no int"):
+            run.request_as(int)
+        return run.request_as(Wanted)["amount"]
+
+    assert operations.run(working(work), key="k", request={"order": "order_1", "amount": 900}) == 900
 
 
 def test_what_somebody_is_at_work_on_is_not_settled(operations: Operations, others: Operations) -> None:
     def work(run: OperationRun) -> Any:
         def look(key: str) -> str:
             with pytest.raises(IdempotencyInFlight):
-                others.settle(working(work), key="k", step="charge", value=1)
+                others.settle(working(work), key="k", step="charge", outcome=Found(1))
             report = others.report(working(work), key="k")
             assert report is not None
             assert (report.state, report.unknown, report.lapsed) == ("in_progress", ("charge",), False)
@@ -332,7 +367,7 @@ def test_operations_that_were_left_behind_are_resumed_for_every_tenant(
             with pytest.raises(TimeoutError):
                 owner.for_tenant(each).operations.run(operation, key=key, request={"key": key})
             if key != "held":
-                owner.for_tenant(each).operations.settle(operation, key=key, step="held", value=None)
+                owner.for_tenant(each).operations.settle(operation, key=key, step="held", outcome=Found(None))
         assert operations.resume(operation, grace=300).done == 0
         clock.advance(300)
         resumed = operations.resume(operation, grace=300, limit=10)

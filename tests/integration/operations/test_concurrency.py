@@ -46,6 +46,7 @@ def test_one_of_many_callers_does_the_work(
     assert assert_whole(place, tenant)["orders"] == 1
 
 
+@pytest.mark.slow
 def test_many_keys_are_done_side_by_side(place: Place, tenant: str, operations: Operations, provider: Provider) -> None:
     shop = shopping(provider)
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from orderkit import OperationRun, OrderKit, Settings
+from orderkit import Found, OperationRun, OrderKit, Settings
 from orderkit.errors import SchemaMissing, StorageError, StorageUnavailable
 from orderkit.kit.operations import Operations
 from orderkit.testing.clock import ManualClock
@@ -43,7 +43,7 @@ def test_nothing_is_called_while_the_storage_is_gone(
     for attempt in (
         lambda: distant.run(working(never), key="k"),
         lambda: distant.report(working(never), key="k"),
-        lambda: distant.settle(working(never), key="k", step="a", value=1),
+        lambda: distant.settle(working(never), key="k", step="a", outcome=Found(1)),
         lambda: distant.resume(working(never)),
     ):
         with pytest.raises(StorageUnavailable):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orderkit import OperationRun, OrderKit, OrderStatus
+from orderkit import Found, OperationRun, OrderKit, OrderStatus
 from orderkit.domain.rules import IllegalTransition
 from orderkit.errors import (
     ConfigurationError,
@@ -300,7 +300,7 @@ def test_a_malformed_key_is_refused(operations: Operations, key: Any) -> None:
         with pytest.raises(InvalidKey):
             attempt(working(lambda run: None), key=key)
     with pytest.raises(InvalidKey):
-        operations.settle(working(lambda run: None), key=key, step="a", value=1)
+        operations.settle(working(lambda run: None), key=key, step="a", outcome=Found(1))
 
 
 @pytest.mark.parametrize("step", ["", "a b", "x" * 101, "schritt-ä", 3, None])
@@ -404,7 +404,7 @@ def test_a_call_that_gave_what_would_not_come_back_stays_begun_and_can_be_settle
     report = operations.report(working(work), key="k")
     assert report is not None
     assert report.unknown == ("charge",)
-    operations.settle(working(work), key="k", step="charge", value="settled")
+    operations.settle(working(work), key="k", step="charge", outcome=Found("settled"))
     assert operations.run(working(work), key="k") == "settled"
     assert len(provider.effects) == 1
 

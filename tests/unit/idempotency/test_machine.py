@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from orderkit import IdempotentOperation, Line, Money, OnUnknown, OperationRun, OrderKit
+from orderkit import Found, IdempotentOperation, Line, Money, OnUnknown, OperationRun, OrderKit
 from orderkit.errors import IdempotencyInFlight, LeaseLost, StorageUnavailable
 from orderkit.idempotency.operations import OutcomeUnknown, foreign_key
 from orderkit.kit.assembly import assemble
@@ -173,7 +173,7 @@ class OperationMachine(RuleBasedStateMachine):
             return
         for step in report.unknown:
             number = self.world.effects.setdefault(self.foreign(key, step), len(self.world.effects))
-            operations.settle(operation, key=key, step=step, value=number)
+            operations.settle(operation, key=key, step=step, outcome=Found(number))
 
     @precondition(lambda self: not self.answers.keys() >= set(KEYS))
     @rule()

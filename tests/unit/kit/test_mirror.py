@@ -42,6 +42,7 @@ def public(owner: type) -> set[str]:
 def plain(annotation: object) -> str:
     """Return an annotation as the synchronous side would write it."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    text = re.sub(r"\bAwaitable\[([^\[\]]*)\]", r"\1", text)
     return re.sub(r"\bMany\b", "Iterable", re.sub(r"\bAsync(?=[A-Z])", "", text))
 
 
@@ -81,7 +82,7 @@ def test_both_are_asked_in_the_same_way(one: type, other: type, name: str) -> No
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_what_does_the_work_is_awaited(one: type, other: type) -> None:
     immediate = {name for name in public(one) if name.startswith("from_") or is_property(one, name)}
-    immediate |= {"for_tenant", "bound", "within", "pool", "foreign_key"}
+    immediate |= {"for_tenant", "bound", "within", "pool", "foreign_key", "request_as"}
     for name in public(one) - immediate:
         unwrapped = inspect.unwrap(member(other, name))
         iterated = str(inspect.signature(unwrapped).return_annotation).startswith("AsyncGenerator[")
