@@ -1,8 +1,6 @@
 """Pay an order once, although the payment provider's answers are lost: a leased operation under a policy.
 
-python examples/payment.py
-
-Orders are kept in `orderkit.db`, or wherever `ORDERKIT_DATABASE_URL` says. The provider is a small fake one.
+python examples/payment.py keeps its orders in `orderkit.db`, or wherever `ORDERKIT_DATABASE_URL` says.
 """
 
 from __future__ import annotations

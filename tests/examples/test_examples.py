@@ -24,10 +24,10 @@ PRINTED = {
     "django_application.py": ["committed: 9.00 EUR", "100 of TEA-001: HTTP 500", "baskets: 1, orders: 1"],
     "lambda_handler.py": ["m-2 is dropped: quantity_not_positive", "'batchItemFailures': []", "of the customer: 1"],
     "payment.py": [
-        "smooth: {'charge': 'ch_1', 'status': 'open'}, 1 calls, 1 charge",
-        "repeated: {'charge': 'ch_2', 'status': 'open'}, 2 calls, 1 charge",
+        "smooth: {'charge': 'ch_1 of 900', 'status': 'open'}, 1 calls, 1 charge",
+        "repeated: {'charge': 'ch_2 of 900', 'status': 'open'}, 2 calls, 1 charge",
         "unknown=('charge',)",
-        "given-up: {'charge': 'ch_3', 'status': 'open'}, 3 calls, 1 charge",
+        "given-up: {'charge': 'ch_3 of 900', 'status': 'open'}, 3 calls, 1 charge",
         "given-up: confirmed 1 time, a replay gives the same answer: True",
     ],
     "plain_script.py": ["is open and costs 15.02 EUR", "rounded half even", "refused: illegal_transition", "tea: 1"],
