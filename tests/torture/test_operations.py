@@ -25,7 +25,7 @@ from tests.torture.operations import Ledger, name_of, shopping
 from tests.torture.test_crash import ROOT, prepare, start, with_paths
 
 WAYS = [
-    ("sqlite", "run", 7),
+    ("sqlite", "run", 13),
     *(
         pytest.param(shell, way, 1, marks=pytest.mark.slow)
         for shell in ("sqlite", "psycopg", "pymysql", "asyncpg", "aiomysql")

@@ -48,7 +48,7 @@ THROUGHOUT = {"test_zombies.py", "test_faults.py", "test_cancellation.py"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave SQLite to the whole suite, where memory and PostgreSQL stand for it."""
     for item in items:
+        is_ours = item.path.parent == Path(__file__).parent and item.path.name not in THROUGHOUT
         callspec = getattr(item, "callspec", None)
-        if item.path.parent == Path(__file__).parent and item.path.name not in THROUGHOUT and callspec is not None:
-            if callspec.params.get("place") in {"sqlite", "sqlite-async"}:
-                item.add_marker(pytest.mark.slow)
+        if is_ours and callspec is not None and callspec.params.get("place") in {"sqlite", "sqlite-async"}:
+            item.add_marker(pytest.mark.slow)
