@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import pytest
 
 from orderkit import OrderCache, OrderKit
+from orderkit.orders import reading
 from orderkit.resilience import CacheAnswered, PolicyEvent, RedisConnection
 from tests.integration.kit.facade import Loop, blocking
 from tests.integration.kit.places import Place
@@ -15,6 +19,9 @@ from tests.integration.kit.places import Place
 T = TypeVar("T")
 
 REDIS = os.environ.get("ORDERKIT_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+
+WAITING = 30.0
+"""Seconds that a test waits for another thread on a busy machine."""
 
 
 class Heard:
@@ -31,6 +38,32 @@ class Heard:
         before = len(self.events)
         found = look()
         return found, [event.outcome for event in self.events[before:] if isinstance(event, CacheAnswered)]
+
+
+class Paused:
+    """The next look into the database, held up once it has seen what is there."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.seen = threading.Event()
+        self.go_on = threading.Event()
+        self.reads = 0
+        self._read = reading.record
+        patch.setattr(reading, "record", self._record)
+
+    def _record(self, order_id: str) -> Callable[[Any], Any]:
+        script = self._read(order_id)
+
+        def paused(unit: Any) -> Any:
+            self.reads += 1
+            is_first = self.reads == 1
+            try:
+                return script(unit)
+            finally:
+                if is_first:
+                    self.seen.set()
+                    assert self.go_on.wait(WAITING)
+
+        return paused
 
 
 class OpenCached:

@@ -6,51 +6,21 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from itertools import product
 
 import pytest
 
 from orderkit import Order, OrderCache, OrderKit
 from orderkit.domain.commands import ChangeTags
-from orderkit.errors import CommitUnknown
-from orderkit.orders import reading
+from orderkit.errors import CommitUnknown, OrderNotFound
 from orderkit.resilience import CacheAnswered
-from tests.integration.kit.caching.kits import Heard, OpenCached
+from tests.integration.kit.caching.kits import WAITING, Heard, OpenCached, Paused
 from tests.integration.kit.places import TEA, Place, race
-
-WAITING = 30.0
-"""Seconds that a test waits for another thread on a busy machine."""
 
 # What waits inside a greenlet keeps its whole event loop waiting.
 in_threads = pytest.mark.parametrize("place", ["memory", "sqlite", "sqlite-async", "psycopg", "pymysql"], indirect=True)
-
-
-class Paused:
-    """The next look into the database, held up once it has seen what is there."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.seen = threading.Event()
-        self.go_on = threading.Event()
-        self.reads = 0
-        self._read = reading.record
-        patch.setattr(reading, "record", self._record)
-
-    def _record(self, order_id: str) -> Callable[[Any], Any]:
-        script = self._read(order_id)
-
-        def paused(unit: Any) -> Any:
-            self.reads += 1
-            is_first = self.reads == 1
-            found = script(unit)
-            if is_first:
-                self.seen.set()
-                assert self.go_on.wait(WAITING)
-            return found
-
-        return paused
 
 
 @pytest.fixture
@@ -69,6 +39,21 @@ def test_a_look_that_began_before_a_commit_is_not_kept_after_it(kit: OrderKit, p
         paused.go_on.set()
         assert early.result(WAITING).version == 1
     assert kit.orders.get(order.id).version == 2
+
+
+@in_threads
+def test_a_look_that_began_before_an_order_was_there_is_joined_by_nobody_after_it(
+    kit: OrderKit, plain: OrderKit, paused: Paused
+) -> None:
+    plain.orders.search()  # so that tables are there
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(kit.orders.get, "order-1")
+        assert paused.seen.wait(WAITING)
+        order = kit.orders.place(lines=TEA, id="order-1")
+        assert kit.orders.get("order-1") == order
+        paused.go_on.set()
+        assert isinstance(early.exception(WAITING), OrderNotFound)
+    assert kit.orders.get("order-1") == order
 
 
 @in_threads
@@ -97,23 +82,26 @@ def test_nobody_ever_finds_less_than_a_command_has_returned(
     if shared:
         kits[1] = open_cached(place, redis_prefix).for_tenant(tenant)
     ids = [kits[0].orders.place(lines=TEA).id for _ in range(2)]
-    returned = dict.fromkeys(ids, 1)
+    returned: dict[tuple[int, str], int] = dict.fromkeys(product(map(id, kits), ids), 1)
     lock = threading.Lock()
 
     def work(client: int) -> None:
         chance, kit = random.Random(client), kits[client % 2]
         for number in range(12):
             order_id = chance.choice(ids)
+            seen_by = id(kit), order_id
             if client < 2:
                 changed = kit.orders.execute(order_id, ChangeTags(add=(f"t{client}-{number}",)))
                 with lock:
-                    returned[order_id] = max(returned[order_id], changed.version)
+                    returned[seen_by] = max(returned[seen_by], changed.version)
             for _ in range(4):
-                least = returned[order_id]
+                least = returned[seen_by]
                 assert kit.orders.get(order_id).version >= least
 
     race(6, work)
-    assert [kits[0].orders.get(order_id).version for order_id in ids] == [returned[order_id] for order_id in ids]
+    for order_id in ids:
+        newest = max(returned[id(kit), order_id] for kit in kits)
+        assert [kit.orders.get(order_id).version for kit in kits] == [newest, newest]
 
 
 @pytest.mark.parametrize("place", ["sqlite-async", "asyncpg", "psycopg-async", "aiomysql"], indirect=True)

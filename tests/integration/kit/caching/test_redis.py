@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -13,8 +15,9 @@ from sqlalchemy import make_url
 from orderkit import AsyncOrderKit, OrderCache
 from orderkit.resilience import Degraded, RedisClients, RedisConnection
 from orderkit.resilience.conditions import Conditions, replaced
+from orderkit.resilience.single_flight import Flight, Flights
 from tests.conftest import text_of
-from tests.integration.kit.caching.kits import REDIS, Heard, OpenCached
+from tests.integration.kit.caching.kits import REDIS, WAITING, Heard, OpenCached, Paused
 from tests.integration.kit.places import SHELLS, TEA, Place
 from tests.integration.kit.proxy import Cut, Proxy
 
@@ -32,6 +35,34 @@ def test_processes_that_share_redis_see_each_others_commits_at_once(
         assert heard.during(partial(writer.orders.get, order.id)) == (order, ["hit"])
         order = writer.orders.hold(order.id, f"hold-{number}")
     assert all(kit.orders.get(order.id) == order for kit in kits)
+
+
+@pytest.mark.xfail(reason="those who wait get what a look-up found that began before", strict=True)
+@embedded
+def test_who_waits_for_a_look_that_began_before_a_commit_elsewhere_looks_again(
+    place: Place, tenant: str, open_cached: OpenCached, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit, elsewhere = (open_cached(place, redis_prefix).for_tenant(tenant) for _ in range(2))
+    order = elsewhere.orders.place(lines=TEA)
+    paused, waiting = Paused(monkeypatch), threading.Event()
+    join = Flights.join
+
+    def joining(*arguments: Any) -> tuple[Flight, bool]:
+        flight, is_ours = join(*arguments)
+        if not is_ours:
+            waiting.set()
+        return flight, is_ours
+
+    monkeypatch.setattr(Flights, "join", joining)
+    with ThreadPoolExecutor(2) as pool:
+        early = pool.submit(kit.orders.get, order.id)
+        assert paused.seen.wait(WAITING)
+        elsewhere.orders.confirm(order.id)
+        late = pool.submit(kit.orders.get, order.id)
+        assert waiting.wait(WAITING)
+        paused.go_on.set()
+        assert early.result(WAITING).version == 1
+        assert late.result(WAITING).version == 2
 
 
 @pytest.mark.parametrize("place", ["memory", "sqlite", "psycopg", "pymysql"], indirect=True)
