@@ -19,7 +19,8 @@ from tests.integration.kit.facade import Loop
 from tests.integration.kit.places import DRIVERS, SHELLS, SYNCHRONOUS, Place, new_tenant
 from tests.integration.web.worlds import AsgiClient, Client, Handler, Request, WsgiClient
 
-EMBEDDED = ("memory", "memory-async", "sqlite", "sqlite-async")
+EMBEDDED = ("memory", "memory-async", pytest.param("sqlite", marks=pytest.mark.slow), "sqlite-async")
+"""Each protocol and each kind of storage in the everyday part; every pair of them in the whole suite."""
 
 
 @pytest.fixture(scope="session")
