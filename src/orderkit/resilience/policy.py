@@ -9,8 +9,10 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
+import attrs
+
 from orderkit.resilience import blocks, conditions
-from orderkit.resilience.breaker import CircuitBreaker, Permit
+from orderkit.resilience.breaker import CircuitBreaker
 from orderkit.resilience.events import Listener
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step
 from orderkit.resilience.operations import Operation
@@ -109,12 +111,7 @@ class Policy:
 
             return cast("Callable[P, T]", awaited)
 
-        call = self._call
-
-        @functools.wraps(function)
-        def called(*args: P.args, **kwargs: P.kwargs) -> T:
-            return call(function, args, kwargs)
-
+        called: Callable[P, T] = functools.wraps(function)(self._surrounded(function))
         return called
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -129,16 +126,17 @@ class Policy:
         if is_asynchronous(function):
             # A coroutine, as the function itself would return.
             return cast("T", self._step(self._invocation(function, args, kwargs, LOOP)))
-        return self._call(function, args, kwargs)
+        return self._surrounded(function)(*args, **kwargs)
 
-    def _call(self, function: Callable[..., T], args: Sequence[object], kwargs: Mapping[str, object]) -> T:
+    def _surrounded(self, function: Callable[..., T]) -> Callable[..., T]:
+        """Return what calls a synchronous function through the layers."""
+
+        def through_layers(*args: object, **kwargs: object) -> T:
+            work = self._step(self._invocation(function, args, kwargs, THREAD))
+            return cast("T", drive(cast("Coroutine[Any, Any, object]", work)))
+
         plain = self._plain
-        if plain is not None and conditions.present.around is None:
-            permit = plain.breaker.open_door
-            if permit is not None:
-                return plain.call(permit, function, args, kwargs, self._invocation)
-        work = self._step(self._invocation(function, args, kwargs, THREAD))
-        return cast("T", drive(cast("Coroutine[Any, Any, object]", work)))
+        return through_layers if plain is None else plain.around(function, through_layers, self._invocation)
 
     def _invocation(
         self, function: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, object], runtime: Runtime
@@ -212,48 +210,49 @@ class Policy:
         return f"Policy({self.name!r}, {self.operation.value}: {' > '.join(self.describe())})"
 
 
+@attrs.frozen
 class _PlainCalls:
     """The way of a synchronous call through a retry and a breaker, or a breaker alone, while all is well.
 
-    Going through the coroutines of the layers would cost three times as much, and these two have nothing to wait for
+    Going through the coroutines of the layers would cost several times as much, and these two have nothing to wait for
     before a call has failed.
     """
 
-    def __init__(self, breaker: CircuitBreaker, retry: Retry | None, rest: Step, listeners: Sequence[Listener]) -> None:
-        self.breaker = breaker
-        self._listeners = listeners
-        self._retry = retry
-        self._budget = None if retry is None else retry.budget
-        self._rest = rest
+    breaker: CircuitBreaker
+    retry: Retry | None
+    rest: Step
+    listeners: Sequence[Listener]
 
-    def call(
-        self,
-        permit: Permit,
-        function: Callable[..., T],
-        args: Sequence[object],
-        kwargs: Mapping[str, object],
-        invocation: Callable[..., Invocation[Any]],
-    ) -> T:
-        """Make the first attempt, and go on through the layers if it fails."""
-        breaker = self.breaker
-        begun = conditions.present.monotonic() if breaker.is_timed else 0.0
-        try:
-            result = function(*args, **kwargs)
-            if type(result) in LAZY:
-                refuse_lazy(result)
-        except BaseException as error:
-            breaker.failed(permit, error, begun, listeners=self._listeners)
-            if self._retry is None or not isinstance(error, Exception):
-                raise
-            first = error
-        else:
-            if not breaker.is_clean:
-                breaker.succeeded(permit, begun, listeners=self._listeners)
-            if self._budget is not None:
-                self._budget.give_back(1)
-            return result
-        repeated: T = drive(self._retry.again(invocation(function, args, kwargs, THREAD), self._rest, first))
-        return repeated
+    def around(
+        self, function: Callable[..., T], through_layers: Callable[..., T], invocation: Callable[..., Invocation[Any]]
+    ) -> Callable[..., T]:
+        """Return what makes a first attempt at once, and goes through the layers where that will not do."""
+        breaker, retry, rest, listeners = self.breaker, self.retry, self.rest, self.listeners
+        budget = None if retry is None else retry.budget
+
+        def called(*args: object, **kwargs: object) -> T:
+            permit = breaker.open_door
+            if permit is None or conditions.present.around is not None:
+                return through_layers(*args, **kwargs)
+            begun = conditions.present.monotonic() if breaker.is_timed else 0.0
+            try:
+                result = function(*args, **kwargs)
+                if type(result) in LAZY:
+                    refuse_lazy(result)
+            except BaseException as error:
+                breaker.failed(permit, error, begun, listeners=listeners)
+                if retry is None or not isinstance(error, Exception):
+                    raise
+                first = error
+            else:
+                if not breaker.is_clean:
+                    breaker.succeeded(permit, begun, listeners=listeners)
+                if budget is not None:
+                    budget.give_back(1)
+                return result
+            return cast("T", drive(retry.again(invocation(function, args, kwargs, THREAD), rest, first)))
+
+        return called
 
 
 async def _invoke(invocation: Invocation[T]) -> T:
