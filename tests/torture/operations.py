@@ -91,10 +91,13 @@ def shopping(tenant: str, ledger: Ledger, **options: Any) -> IdempotentOperation
 def shopping_awaited(tenant: str, ledger: Ledger, **options: Any) -> IdempotentOperation[Any]:
     """Return the same operation for an event loop."""
 
+    async def do(key: str) -> Any:
+        return ledger.do(key)
+
     async def shop(run: AsyncOperationRun) -> Any:
-        reserved: Any = await run.call("reserve", ledger.do)
+        reserved: Any = await run.call("reserve", do)
         order: Any = await run.commit("order", lambda tx: tx.orders.place(lines=TEA).id)
-        charged: Any = await run.call("charge", ledger.do)
+        charged: Any = await run.call("charge", do)
         return await run.complete(lambda tx: _answer(tx, order, reserved, charged))
 
     return IdempotentOperation(name_of(tenant), shop, **options)

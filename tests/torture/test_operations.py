@@ -115,6 +115,7 @@ def test_a_process_that_dies_at_any_moment_is_followed_by_one_that_goes_on(
     record_property("moments", last)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("place", "kills", "keys"),
     [

@@ -199,7 +199,7 @@ def answer_to(error: OrderKitError) -> Answer | None:
 
 # --- what is kept -----------------------------------------------------------------------------
 
-_PASSING: Final = frozenset({408, 409, 425, 429})
+_PASSING: Final = frozenset({401, 403, 407, 408, 409, 425, 429})
 
 
 def is_kept(status: int) -> bool:

@@ -62,6 +62,9 @@ Script = Callable[[Unit], T]
 
 NO_TIME = timedelta(0)
 
+_COME_AGAIN = 2.0
+"""Seconds after which to ask again for what somebody is at work on."""
+
 _POLL = 0.05
 """Seconds between two looks at an operation that somebody else is at work on."""
 
@@ -219,7 +222,8 @@ async def _claimed(claim: Claim, keyed: KeyedRequest, wait: float, around: Surro
         if not isinstance(found, Held):
             return found
         if not waited < wait:
-            raise IdempotencyInFlight(claim.reference.key, found.retry_after)
+            # While somebody is at work the lease is renewed: how long that takes, it does not tell.
+            raise IdempotencyInFlight(claim.reference.key, min(_COME_AGAIN, found.retry_after))
         pause = min(_POLL, found.retry_after, wait - waited)
         await around.runtime.sleep(pause)
         waited += pause

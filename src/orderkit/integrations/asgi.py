@@ -39,8 +39,8 @@ class IdempotencyMiddleware:
     """Answer a repeated request with the response of the first, for an ASGI application of any framework.
 
     A request with an `Idempotency-Key` is done as a leased operation. Its response is kept, with those of its headers
-    that say what it is, unless asking again may mend it (5xx, 408, 409, 425, 429): then the key is free again. Bodies
-    and responses are held whole, so that it is not for streams.
+    that say what it is, unless asking again may mend it (5xx, 401, 403, 408, 409, 425, 429): then the key is free
+    again. Bodies and responses are held whole, so that it is not for streams.
 
     What the application does is not part of the operation's transaction: a process that dies in the middle leaves the
     request to be done anew by a repetition. Give the keys on to `kit.orders` where that matters.

@@ -38,10 +38,9 @@ class OrderCache:
 
     A look-up that begins after a command has returned never gives what was before it. Without `shared` that holds
     within the process: what others write is seen after `ttl` seconds at the latest, and so it is of one that does not
-    reach Redis, or dies, between a commit and saying so. Whoever waits for a look-up that began before a commit of
-    another process gets what that found. Commands, searches and whatever is read inside a transaction go to the
-    database. Of a transaction of the application's own, joined by `within`, the cache learns of the commit where
-    SQLAlchemy's `Session` or Django tells of it; after any other, call `kit.orders.forget`.
+    reach Redis, or dies, between a commit and saying so. Commands, searches and whatever is read inside a transaction
+    go to the database. Of a transaction of the application's own, joined by `within`, the cache learns of the commit
+    where SQLAlchemy's `Session` or Django tells of it; after any other, call `kit.orders.forget`.
 
     One cache is for the kits of one database.
 

@@ -69,6 +69,9 @@ class ReadThrough:
         if found is not None:
             _tell(audience, "hit")
             return cast("T", found.value)
+        # A flight that is under way may have found what another process has changed before this caller came: only here
+        # is a flight detached by what is invalidated meanwhile.
+        is_late = self._store.is_shared
         while True:
             flight, is_ours = self._flights.join(key, tags)
             if is_ours:
@@ -76,9 +79,10 @@ class ReadThrough:
             outcome = None if flight.is_behind(runtime) else await flight.wait(runtime)
             if outcome is None:
                 return await load()
-            if outcome is not ABANDONED:
+            if outcome is not ABANDONED and not is_late:
                 _tell(audience, "joined")
                 return cast("T", _result(outcome))
+            is_late = False
 
     async def _fly(self, flight: Flight, fetch: Awaitable[T]) -> T:
         """Fetch for all who have joined."""
@@ -157,8 +161,8 @@ class Cache(Layer):
     """Answer from what was returned before; of several callers at once one calls, and the others wait for it.
 
     For calls that only read. Errors are not kept, nor is what can be used only once. What was called before an
-    invalidation is never kept after it. With a store in Redis that holds for all processes; those who wait in another
-    process for a call that began before still get its result. While Redis is not reached every call is made.
+    invalidation is never kept after it; with a store in Redis that holds for all processes. While Redis is not reached
+    every call is made.
 
     Args:
         key: Return what tells a call from others, from its arguments.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 from weakref import WeakValueDictionary
 
 import attrs
@@ -53,7 +53,13 @@ class Lease:
 
 
 class Store(Protocol):
-    """Keep values of a cache. Safe for any number of threads and event loops."""
+    """Keep values of a cache. Safe for any number of threads and event loops.
+
+    Attributes:
+        is_shared: Whether other processes invalidate what is in it.
+    """
+
+    is_shared: ClassVar[bool]
 
     def glance(self, key: str) -> Found | None:
         """Return a value that is here, without waiting for anything."""
@@ -137,6 +143,8 @@ class LocalStore:
     Args:
         max_entries: How many are kept.
     """
+
+    is_shared: ClassVar[bool] = False
 
     def __init__(self, *, max_entries: int = 1000) -> None:
         from cachetools import TLRUCache
@@ -251,6 +259,8 @@ class RedisStore:
         loads: Turn bytes into the value.
         prefix: What its keys begin with; in a cluster, something in braces, which puts all of them into one slot.
     """
+
+    is_shared: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -175,7 +175,7 @@ def test_an_answer_that_asking_again_would_not_mend_is_kept(serve: Serve, order:
     assert shop.calls == 1
 
 
-@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 599])
+@pytest.mark.parametrize("status", [401, 403, 408, 409, 425, 429, 500, 502, 503, 504, 599])
 @embedded
 def test_an_answer_that_asking_again_may_mend_frees_the_key(serve: Serve, order: Request, status: int) -> None:
     shop = Shop(Answered(status, [*PLAIN, ("retry-after", "1")], b"call #"))
@@ -229,7 +229,7 @@ VISIBLE = st.text(
 @embedded
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(
-    status=st.integers(200, 499).filter(lambda status: status not in {204, 304, 408, 409, 425, 429}),
+    status=st.integers(200, 499).filter(lambda status: status not in {204, 304, 401, 403, 407, 408, 409, 425, 429}),
     body=st.binary(max_size=2000),
     kept=st.lists(st.tuples(st.sampled_from(sorted(KEPT_HEADERS - {"content-type"})), VISIBLE), max_size=4),
     asked=st.binary(max_size=2000),

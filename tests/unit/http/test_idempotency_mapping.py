@@ -147,7 +147,7 @@ def test_other_errors_are_the_application_s_to_answer(error: OrderKitError) -> N
 
 def test_responses_that_asking_again_would_not_mend_are_kept() -> None:
     kept = {status for status in range(100, 600) if is_kept(status)}
-    assert kept == set(range(200, 500)) - {408, 409, 425, 429}
+    assert kept == set(range(200, 500)) - {401, 403, 407, 408, 409, 425, 429}
 
 
 def test_headers_of_one_connection_session_or_moment_are_not_kept() -> None:

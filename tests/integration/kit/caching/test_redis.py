@@ -37,7 +37,6 @@ def test_processes_that_share_redis_see_each_others_commits_at_once(
     assert all(kit.orders.get(order.id) == order for kit in kits)
 
 
-@pytest.mark.xfail(reason="those who wait get what a look-up found that began before", strict=True)
 @embedded
 def test_who_waits_for_a_look_that_began_before_a_commit_elsewhere_looks_again(
     place: Place, tenant: str, open_cached: OpenCached, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
