@@ -158,7 +158,8 @@ def test_a_call_of_which_nothing_was_sent_was_not_begun(
 def test_what_an_earlier_run_has_sent_is_not_forgotten_by_one_that_sends_nothing(
     place: Place, tenant: str, operations: Operations, provider: Provider
 ) -> None:
-    operation = charging(Script(provider, TimeoutError(), ConnectionRefusedError()))
+    script = Script(provider, TimeoutError(), ConnectionRefusedError())
+    operation = working(lambda run: run.call("charge", script), f"work-{tenant[-12:]}")
     with pytest.raises(TimeoutError):
         operations.run(operation, key="k", request=1)
     with pytest.raises(ConnectionRefusedError):
@@ -280,7 +281,7 @@ def test_what_is_unknown_is_settled_once(operations: Operations, provider: Provi
         with pytest.raises(OperationNotFound):
             operations.settle(shop, key=key, step=step, outcome=Found(1))
     with pytest.raises(NotJson):
-        operations.settle(shop, key="k", step="reserve", outcome=Found(object()))  # type: ignore[arg-type]
+        operations.settle(shop, key="k", step="reserve", outcome=Found(object()))
     provider.breaks = lambda key: None
     operations.settle(shop, key="k", step="reserve", outcome=Found({"number": 9}))
     with pytest.raises(Conflict, match="known"):
@@ -293,9 +294,11 @@ def test_what_is_unknown_is_settled_once(operations: Operations, provider: Provi
 
 
 def test_a_call_that_was_never_done_is_made_again_once_somebody_says_so(
-    operations: Operations, provider: Provider
+    operations: Operations, provider: Provider, tenant: str
 ) -> None:
-    held = working(lambda run: run.call("charge", provider.do, on_unknown=OnUnknown.HOLD))
+    # What is stuck is found for every tenant: a name of its own keeps what other tests have left behind out of it.
+    name = f"work-{tenant[-12:]}"
+    held = working(lambda run: run.call("charge", provider.do, on_unknown=OnUnknown.HOLD), name)
     provider.fails = lambda key: (_ for _ in ()).throw(TimeoutError())
     with pytest.raises(TimeoutError):
         operations.run(held, key="k")
@@ -303,7 +306,7 @@ def test_a_call_that_was_never_done_is_made_again_once_somebody_says_so(
     with pytest.raises(OutcomeUnknown) as caught:
         operations.run(held, key="k")
     assert report.foreign_keys == {"charge": caught.value.foreign_key}
-    assert [reference[1:] for reference in operations.stuck(held, grace=0)] == [("work", "k")]
+    assert list(operations.stuck(held, grace=0)) == [(tenant, name, "k")]
     provider.fails = lambda key: None
     operations.settle(held, key="k", step="charge", outcome=None)
     assert report_of(operations, held).foreign_keys == {}
