@@ -230,8 +230,7 @@ class LeaseMachine(RuleBasedStateMachine):
         row = self.row
         lapsed = row is not None and not row.finished and row.hold == seen.hold and row.locked_until <= self.now
         taken = self.keep(lambda kept: kept.take_over(seen.hold, owner=owner, lease=LEASE, now=self.now))
-        assert taken == lapsed
-        if taken and row is not None:
+        if lapsed and row is not None:
             self.row = row._replace(
                 owner=owner,
                 fence=row.fence + 1,
@@ -240,7 +239,8 @@ class LeaseMachine(RuleBasedStateMachine):
                 updated_at=self.now,
             )
             self.hold(worker)
-        return taken
+        assert taken == (self.row if lapsed else None)
+        return lapsed
 
     def advance(self, worker: int, progress: Progress) -> None:
         if self.written(worker, lambda kept, hold: kept.advance(hold, progress=progress, lease=LEASE, now=self.now)):

@@ -281,23 +281,28 @@ async def _start(claim: Claim, keyed: KeyedRequest, around: Surroundings) -> Sto
 
 
 async def take_over(claim: Claim, row: OperationRow, around: Surroundings) -> Claim | None:
-    """Take over an operation whose lease has run out; None if somebody else was faster."""
-    operation = claim.operation
-    resumed = _resumed(claim, row._replace(fence=row.fence + 1))
+    """Take over an operation whose lease has run out, as it is by then; None if somebody else was faster.
 
-    def take(unit: Unit) -> bool:
+    Args:
+        claim: The claim that is made.
+        row: The operation as it was looked at.
+        around: What to work with.
+    """
+    operation = claim.operation
+
+    def take(unit: Unit) -> OperationRow | None:
         return operations_of(unit).take_over(row.hold, owner=claim.owner, lease=operation.lease, now=around.now())
 
     try:
         taken = await around.scripts.run(take)
     except CommitUnknown:
         stored = await around.scripts.run(lambda unit: operations_of(unit).read(row.reference))
-        taken = stored is not None and stored.row.hold == resumed.hold
-    if not taken:
+        taken = None if stored is None or stored.row.owner != claim.owner else stored.row
+    if taken is None:
         return None
-    event = OperationTakenOver(policy=operation.name, recovery_point=row.recovery_point, attempts=row.attempts + 1)
+    event = OperationTakenOver(policy=operation.name, recovery_point=taken.recovery_point, attempts=taken.attempts)
     tell(operation.listeners, event)
-    return resumed
+    return _resumed(claim, taken)
 
 
 def _resumed(claim: Claim, row: OperationRow) -> Claim:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
-from orderkit.idempotency.leases import Hold, NewOperation, Progress, StoredOperation
+from orderkit.idempotency.leases import Hold, NewOperation, OperationRow, Progress, StoredOperation
 from orderkit.unit_of_work.changes import KeyReference
 
 
@@ -47,7 +47,9 @@ class OperationStorage(Protocol):
         """Read an operation, expired or not."""
         ...
 
-    def take_over(self, hold: Hold, *, owner: str, lease: timedelta, now: datetime | None = None) -> bool:
+    def take_over(
+        self, hold: Hold, *, owner: str, lease: timedelta, now: datetime | None = None
+    ) -> OperationRow | None:
         """Hold an operation whose lease has run out, under the next fence.
 
         Args:
@@ -57,8 +59,8 @@ class OperationStorage(Protocol):
             now: The time to be used in place of the storage's own clock.
 
         Returns:
-            Whether it was in progress, this claim held it still and its lease had run out. Otherwise nothing was
-            written.
+            What is there now: its holder may have come further since it was looked at. None if it was not in progress,
+            this claim did not hold it or its lease had not run out; nothing was written then.
         """
         ...
 

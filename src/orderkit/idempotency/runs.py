@@ -327,18 +327,29 @@ async def settle(
     """Say what came of a foreign call whose outcome is unknown; see `Operations.settle`."""
     reference = key_reference(around.scripts.tenant, operation.name, key)
     row = await _read(reference, around)
-    steps = {} if row is None else decode_steps(row.steps)
-    if row is None or step not in steps:
+    if row is None:
         raise OperationNotFound(operation.name, key)
-    if row.finished or steps[step].done:
-        raise Conflict(f"What came of step {step!r} is known by now, or of no use any more; nothing was changed.")
+    _check_open(step, decode_steps(row.steps), operation, key, ended=row.finished)
     done = None if outcome is None else done_with(outcome.value, step)
     claim = await take_over(Claim.of(operation, row), row, around)
     if claim is None:
         raise IdempotencyInFlight(key)
     keeper = Keeper(claim, around)
-    await keeper.keep(lambda held: held.unbegun(step) if done is None else held.reached(step, done))
-    await keeper.release()
+    try:
+        # Its holder may have come further since it was looked at.
+        _check_open(step, claim.steps, operation, key)
+        await keeper.keep(lambda held: held.unbegun(step) if done is None else held.reached(step, done))
+    finally:
+        await keeper.release()
+
+
+def _check_open(
+    step: str, steps: Mapping[str, Step], operation: IdempotentOperation[Any], key: str, *, ended: bool = False
+) -> None:
+    if step not in steps:
+        raise OperationNotFound(operation.name, key)
+    if ended or steps[step].done:
+        raise Conflict(f"What came of step {step!r} is known by now, or of no use any more; nothing was changed.")
 
 
 async def report(operation: IdempotentOperation[Any], key: str, around: Surroundings) -> OperationReport | None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 
-from orderkit import OperationRun, OrderKit
-from orderkit.errors import LeaseLost, Refused
+from orderkit import Found, IdempotentOperation, OperationRun, OrderKit
+from orderkit.errors import Conflict, LeaseLost, Refused
+from orderkit.idempotency import claims, runs
+from orderkit.idempotency.claims import Claim, Surroundings
+from orderkit.idempotency.leases import OperationRow
 from orderkit.kit.operations import Operations
 from orderkit.testing.clock import ManualClock
 from tests.integration.kit.places import SERVERS, SHELLS, TEA, Place, assert_whole, outcome
@@ -128,6 +132,90 @@ def test_an_error_that_is_no_answer_does_not_free_what_somebody_else_holds(
     with pytest.raises(ConnectionError):
         operations.run(working(work), key="k")
     assert_theirs(place, tenant, operations)
+
+
+@attrs.frozen
+class Slow:
+    """A holder whose lease has run out without its noticing, and who goes on when it is told to.
+
+    Attributes:
+        operation: What it does.
+        go_on: Have it come a step further and let go of the operation, and return once it has.
+    """
+
+    operation: IdempotentOperation[Any]
+    go_on: Callable[[], object]
+
+
+@pytest.fixture
+def slow(tenant: str, operations: Operations, clock: ManualClock) -> Iterator[Slow]:
+    """An operation whose holder is in the middle of a charge, when its lease has run out."""
+    begun, further = threading.Event(), threading.Event()
+    fails = [TimeoutError()]
+
+    def charge(_key: str) -> str:
+        begun.set()
+        further.wait()
+        return "charged"
+
+    def work(run: OperationRun) -> Any:
+        charged = run.call("charge", charge)
+        order: Any = run.commit("order", place_tea)
+        if fails:
+            raise fails.pop()
+        return [charged, order]
+
+    operation = working(work, f"work-{tenant[-12:]}")
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(outcome, lambda: operations.run(operation, key="k"))
+        begun.wait()
+        clock.advance(LEASE + 1)
+
+        def go_on() -> object:
+            further.set()
+            return holder.result()
+
+        yield Slow(operation, go_on)
+        go_on()
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch, slow: Slow) -> None:
+    """Have whoever takes the operation over look at it first, and the holder go on between that and the takeover."""
+    taking_over = partial(_late, claims.take_over, slow)
+    for module in (claims, runs):
+        monkeypatch.setattr(module, "take_over", taking_over)
+
+
+async def _late(
+    take_over: Callable[[Claim, OperationRow, Surroundings], Awaitable[Claim | None]],
+    slow: Slow,
+    claim: Claim,
+    row: OperationRow,
+    around: Surroundings,
+) -> Claim | None:
+    slow.go_on()
+    return await take_over(claim, row, around)
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("by", ["run", "resume"])
+def test_whoever_takes_over_goes_on_from_what_the_holder_has_done_meanwhile(
+    place: Place, tenant: str, others: Operations, slow: Slow, by: str
+) -> None:
+    if by == "resume":
+        assert others.resume(slow.operation, grace=0).done == 1
+    answer: Any = others.run(slow.operation, key="k")
+    assert answer == ["charged", place.rows("orders", tenant)[0]["id"]]
+    assert assert_whole(place, tenant)["orders"] == 1
+
+
+@pytest.mark.usefixtures("late")
+def test_what_became_known_meanwhile_is_not_settled_otherwise(others: Operations, slow: Slow) -> None:
+    with pytest.raises(Conflict, match="known"):
+        others.settle(slow.operation, key="k", step="charge", outcome=Found("something else"))
+    answer: Any = others.run(slow.operation, key="k")
+    assert answer[0] == "charged"
 
 
 @pytest.mark.parametrize("place", SHELLS, indirect=True)

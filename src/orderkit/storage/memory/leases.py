@@ -69,22 +69,28 @@ class MemoryOperations:
         row = self._look(lambda layer: _find(layer, key))
         return None if row is None else StoredOperation(row, time)
 
-    def take_over(self, hold: Hold, *, owner: str, lease: timedelta, now: datetime | None = None) -> bool:
+    def take_over(
+        self, hold: Hold, *, owner: str, lease: timedelta, now: datetime | None = None
+    ) -> OperationRow | None:
         """Hold an operation whose lease has run out, under the next fence."""
         time = _time(now)
+        taken: list[OperationRow] = []
 
         def take(row: OperationRow) -> OperationRow | None:
             if row.locked_until > time:
                 return None
-            return row._replace(
-                owner=owner,
-                fence=row.fence + 1,
-                attempts=row.attempts + 1,
-                locked_until=time + lease,
-                updated_at=time,
-            )
+            taken[:] = [
+                row._replace(
+                    owner=owner,
+                    fence=row.fence + 1,
+                    attempts=row.attempts + 1,
+                    locked_until=time + lease,
+                    updated_at=time,
+                )
+            ]
+            return taken[0]
 
-        return self._replace(hold, take)
+        return taken[0] if self._replace(hold, take) else None
 
     def advance(self, hold: Hold, *, progress: Progress, lease: timedelta, now: datetime | None = None) -> bool:
         """Write how far an operation has come, and renew its lease."""

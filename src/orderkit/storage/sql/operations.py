@@ -33,6 +33,7 @@ _TIMES = frozenset(column for column in OPERATIONS.columns if kind_of(OPERATIONS
 _MATCHED = "tenant = :text AND scope = :text AND key = :text"
 _HELD = f"{_MATCHED} AND state = 'in_progress' AND owner = :text AND fence = :integer"
 _DELETE = f"DELETE FROM {_TABLE}"
+_COLUMNS = ", ".join(OPERATIONS.columns)
 
 _NOTHING = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)
@@ -119,20 +120,23 @@ class SqlOperations:
         rows = self._fetch(*self._reading(key, self._clock(now)))
         return self._stored(rows[0], now) if rows else None
 
-    def take_over(self, hold: Hold, *, owner: str, lease: timedelta, now: datetime | None = None) -> bool:
+    def take_over(
+        self, hold: Hold, *, owner: str, lease: timedelta, now: datetime | None = None
+    ) -> OperationRow | None:
         """Hold an operation whose lease has run out, under the next fence."""
         clock = self._clock(now)
         changes = "owner = :text, fence = fence + 1, attempts = attempts + 1"
         values = [owner, clock.after(lease), clock.after(_NOTHING)]
         template = f"UPDATE {_TABLE} SET {changes}, locked_until = {clock.time}, updated_at = {clock.time}"
-        return self._change(
-            template, values, f"{_HELD} AND locked_until <= {clock.time}", (*_named(hold), clock.after(_NOTHING))
-        )
+        bounds = (*_named(hold), clock.after(_NOTHING))
+        change = Change(template, values, f"{_HELD} AND locked_until <= {clock.time}", bounds, _COLUMNS)
+        rows = self._write(lambda executor: change.perform(self._dialect, executor))
+        return self._row(rows[0]) if rows else None
 
     def advance(self, hold: Hold, *, progress: Progress, lease: timedelta, now: datetime | None = None) -> bool:
         """Write how far an operation has come, and renew its lease."""
         change = advancing(self._dialect, advance_of(hold, progress, lease, now))
-        return self._write(lambda executor: change.perform(self._dialect, executor))
+        return bool(self._write(lambda executor: change.perform(self._dialect, executor)))
 
     def renew(self, hold: Hold, *, lease: timedelta, now: datetime | None = None) -> bool:
         """Have the lease of an operation run out so long from now."""
@@ -168,7 +172,7 @@ class SqlOperations:
     def _change(self, template: str, values: Sequence[Value], condition: str, bounds: Sequence[Value]) -> bool:
         """Change or remove the one row that a condition picks; tell whether there was one."""
         change = Change(template, values, condition, bounds)
-        return self._write(lambda executor: change.perform(self._dialect, executor))
+        return bool(self._write(lambda executor: change.perform(self._dialect, executor)))
 
     def _clock(self, now: datetime | None) -> Clock:
         return clock_of(self._dialect, now)
@@ -183,10 +187,13 @@ class SqlOperations:
         return [self._dialect.encode(value) for value in values]
 
     def _stored(self, row: Sequence[object], now: datetime | None) -> StoredOperation:
+        return StoredOperation(self._row(row), self._dialect.decode_time(row[-1]) if now is None else now)
+
+    def _row(self, row: Sequence[object]) -> OperationRow:
         decode = self._dialect.decode_time
         columns = zip(OPERATIONS.columns, row, strict=False)
         values = [decode(value) if column in _TIMES else value for column, value in columns]
-        return StoredOperation(OperationRow._make(cast("list[Any]", values)), decode(row[-1]) if now is None else now)
+        return OperationRow._make(cast("list[Any]", values))
 
 
 def clock_of(dialect: Dialect, now: datetime | None) -> Clock:
@@ -205,28 +212,32 @@ class Change(NamedTuple):
         values: Its parameters.
         condition: What picks the row, its primary key first.
         bounds: The parameters of that.
+        told: What is told of the row, as it is afterwards.
     """
 
     template: str
     values: Sequence[Value]
     condition: str
     bounds: Sequence[Value]
+    told: str = "1"
 
-    def perform(self, dialect: Dialect, executor: Executor) -> bool:
-        """Change or remove the row; tell whether there was one.
+    def perform(self, dialect: Dialect, executor: Executor) -> Rows:
+        """Change or remove the row; return what is told of it, or nothing if there was none.
 
         Where a statement does not say which rows it wrote, the row is locked first. A count of them would not do:
         on some connections a row that is as it was to be counts, on others not.
         """
         values, bounds = [[dialect.encode(value) for value in part] for part in (self.values, self.bounds)]
         if dialect.returning:
-            statement = dialect.compile(f"{self.template} WHERE {self.condition} RETURNING 1")
-            return bool(executor.execute(statement, [*values, *bounds]))
+            statement = dialect.compile(f"{self.template} WHERE {self.condition} RETURNING {self.told}")
+            return executor.execute(statement, [*values, *bounds])
         locked = dialect.compile(f"SELECT 1 FROM {_TABLE} WHERE {self.condition}{dialect.row_lock}")
-        found = bool(executor.execute(locked, bounds))
+        found = executor.execute(locked, bounds)
         if found:
             executor.execute(dialect.compile(f"{self.template} WHERE {_MATCHED}"), [*values, *bounds[:3]])
-        return found
+        if not found or self.told == "1":
+            return found
+        return executor.execute(dialect.compile(f"SELECT {self.told} FROM {_TABLE} WHERE {_MATCHED}"), bounds[:3])
 
 
 def advancing(dialect: Dialect, wanted: Advance) -> Change:
@@ -252,12 +263,12 @@ def _markers(columns: Iterable[str], time: str) -> list[str]:
 @cache
 def _insert(time: str) -> str:
     values = ", ".join(_markers(OPERATIONS.columns, time))
-    return f"INSERT INTO {_TABLE} ({', '.join(OPERATIONS.columns)}) VALUES ({values})"
+    return f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES ({values})"
 
 
 @cache
 def _read(clock: str) -> str:
-    return f"SELECT {', '.join(OPERATIONS.columns)}{clock} FROM {_TABLE} WHERE {_MATCHED}"
+    return f"SELECT {_COLUMNS}{clock} FROM {_TABLE} WHERE {_MATCHED}"
 
 
 @cache

@@ -152,4 +152,4 @@ def end(backend: Backend[OrderStorage], key: KeyReference, order: OrderRow) -> b
 def take(backend: Backend[OrderStorage], key: KeyReference) -> bool:
     """Take a lapsed operation over from its first holder."""
     with opened(backend) as kept:
-        return kept.take_over(first(key), owner="second", lease=LEASE)
+        return kept.take_over(first(key), owner="second", lease=LEASE) is not None

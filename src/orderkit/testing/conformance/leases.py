@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from orderkit.errors import LeaseLost, StorageBusy, TransactionEnded
-from orderkit.idempotency.leases import OperationState, StoredOperation
+from orderkit.idempotency.leases import OperationRow, OperationState, StoredOperation
 from orderkit.orders.ports import OrderStorage
 from orderkit.orders.tables import OrderRow
 from orderkit.testing.conformance.advancing import AdvancingCommitChecks
@@ -258,7 +258,7 @@ class OperationContentionChecks(StorageChecks):
 
         def contend(contender: int) -> bool:
             with opened(backend) as kept:
-                return kept.take_over(first(key), owner=f"owner {contender}", lease=LEASE)
+                return kept.take_over(first(key), owner=f"owner {contender}", lease=LEASE) is not None
 
         (winner,) = [n for n, won in enumerate(race(MANY, contend)) if won]
         row = row_of(backend, key)
@@ -295,7 +295,7 @@ class OperationContentionChecks(StorageChecks):
 def take_over(backend: Backend[OrderStorage], key: KeyReference) -> bool:
     """Take a lapsed operation over from its first holder."""
     with opened(backend) as kept:
-        return kept.take_over(first(key), owner="second", lease=LEASE)
+        return kept.take_over(first(key), owner="second", lease=LEASE) is not None
 
 
 def place_as_holder(backend: Backend[OrderStorage], key: KeyReference, order: OrderRow) -> bool:
@@ -339,13 +339,13 @@ class AsyncOperationConformance(OperationConformance):
     def test_one_of_many_tasks_of_a_loop_holds_an_operation(self, backend: Blocking[OrderStorage], tenant: str) -> None:
         key = lapsed(backend, tenant)
 
-        async def contend(contender: int) -> bool:
+        async def contend(contender: int) -> OperationRow | None:
             async with backend.backend.connect() as call:
                 return await call(
                     lambda storage: of(storage).take_over(first(key), owner=f"owner {contender}", lease=LEASE)
                 )
 
-        async def check() -> list[bool]:
+        async def check() -> list[OperationRow | None]:
             return await asyncio.gather(*map(contend, range(MANY)))
 
         (winner,) = [n for n, won in enumerate(backend.run(check())) if won]

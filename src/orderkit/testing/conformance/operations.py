@@ -72,7 +72,7 @@ def progressed(
 SUCCEEDED = progressed(OperationState.SUCCEEDED, result='{"id": 1}')
 
 WRITINGS: dict[str, Writing] = {
-    "take_over": lambda kept, hold: kept.take_over(hold, owner="other", lease=LEASE),
+    "take_over": lambda kept, hold: kept.take_over(hold, owner="other", lease=LEASE) is not None,
     "advance": lambda kept, hold: kept.advance(hold, progress=SUCCEEDED, lease=LEASE),
     "renew": lambda kept, hold: kept.renew(hold, lease=LEASE),
     "drop": lambda kept, hold: kept.drop(hold),
@@ -263,11 +263,25 @@ class HoldingChecks(StorageChecks):
             before = row_of(backend, key)
             assert not kept.take_over(first(key), owner="second", lease=LEASE, now=end - TICK)
             assert row_of(backend, key) == before
-            assert kept.take_over(first(key), owner="second", lease=LEASE, now=end)
             taken = before._replace(owner="second", fence=2, attempts=2, locked_until=end + LEASE, updated_at=end)
+            assert kept.take_over(first(key), owner="second", lease=LEASE, now=end) == taken
             assert row_of(backend, key) == taken
             assert not kept.take_over(first(key), owner="third", lease=LEASE, now=end + LEASE)
             assert row_of(backend, key) == taken
+
+    def test_whoever_takes_over_is_told_what_its_holder_has_done_since_it_was_looked_at(
+        self, backend: Backend[OrderStorage], tenant: str
+    ) -> None:
+        key = lapsed(backend, tenant)
+        seen = row_of(backend, key)
+        with opened(backend) as kept:
+            assert kept.advance(first(key), progress=progressed(), lease=LEASE)
+            assert kept.renew(first(key), lease=AT_ONCE)
+        with opened(backend) as kept:
+            taken = kept.take_over(seen.hold, owner="second", lease=LEASE)
+        assert taken == row_of(backend, key)
+        assert taken is not None
+        assert (taken.steps, taken.recovery_point) == (progressed().steps, "charged")
 
     def test_a_lease_runs_out_by_the_clock_of_the_storage(self, backend: Backend[OrderStorage], tenant: str) -> None:
         key = started(backend, tenant, now=None)
