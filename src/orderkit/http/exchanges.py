@@ -15,7 +15,7 @@ from orderkit.http.libraries import Library, RequestT, ResponseT
 from orderkit.http.rejections import joined
 from orderkit.http.targets import Targets, kind_of, origin_of
 from orderkit.http.ways import Ways
-from orderkit.resilience import Policy, Retry
+from orderkit.resilience import Policy, Registry, Retry
 from orderkit.resilience.rejections import DeadlineExceeded
 
 FAILED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -54,6 +54,11 @@ class Core(Generic[RequestT, ResponseT]):
         self.failures = frozenset(failures)
         self._key_header = key_header
         self._targets = Targets(library, policy, origins)
+
+    @property
+    def policies(self) -> Registry[Policy]:
+        """The policies of the origins that were met, by their names such as `https://api.example.com:443`."""
+        return self._targets.policies
 
     async def send(self, request: RequestT, ways: Ways[RequestT, ResponseT]) -> ResponseT:
         """Return the response to a request: the first that stands for no failure, or that of the last attempt.

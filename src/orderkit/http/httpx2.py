@@ -28,7 +28,7 @@ from orderkit.http.bodies import Body
 from orderkit.http.exchanges import Core, Options
 from orderkit.http.libraries import Library
 from orderkit.http.ways import Awaiting, Blocking
-from orderkit.resilience import Policy
+from orderkit.resilience import Policy, Registry
 from orderkit.resilience.runtimes import drive
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport"]
@@ -66,6 +66,11 @@ class ResilientTransport(httpx2.BaseTransport):
         self._core = Core[httpx2.Request, httpx2.Response](LIBRARY, policy, **options)
         self._transport = httpx2.HTTPTransport() if transport is None else transport
         self._ways = Blocking(self._transport.handle_request)
+
+    @property
+    def policies(self) -> Registry[Policy]:
+        """The policies of the origins that were met, by their names such as `https://api.example.com:443`."""
+        return self._core.policies
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Return the response to a request: the first that stands for no failure, or that of the last attempt.
@@ -113,6 +118,11 @@ class AsyncResilientTransport(httpx2.AsyncBaseTransport):
         self._core = Core[httpx2.Request, httpx2.Response](LIBRARY, policy, **options)
         self._transport = httpx2.AsyncHTTPTransport() if transport is None else transport
         self._ways = Awaiting(self._transport.handle_async_request)
+
+    @property
+    def policies(self) -> Registry[Policy]:
+        """The policies of the origins that were met, by their names such as `https://api.example.com:443`."""
+        return self._core.policies
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Return the response to a request; see `ResilientTransport.handle_request`.

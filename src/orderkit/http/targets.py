@@ -58,6 +58,9 @@ class Targets:
         policy: What those of all origins are made from.
         limit: How many origins are kept.
 
+    Attributes:
+        policies: Those in use, by their origins.
+
     Raises:
         InvalidPolicy: The policy cannot be that of a transport.
     """
@@ -70,13 +73,13 @@ class Targets:
         self._library = library
         for operation in Operation:
             self._variant(policy, Kind(operation))
-        self._policies = Registry(policy.for_target, limit=limit)
+        self.policies = Registry(policy.for_target, limit=limit)
         # Forgotten with the policy of the origin, whose breaker and budget they share.
         self._variants: WeakKeyDictionary[Policy, dict[Kind, Policy]] = WeakKeyDictionary()
 
     def policy(self, origin: str, kind: Kind) -> Policy:
         """Return the policy for an origin and a kind of request."""
-        base = self._policies.get(origin)
+        base = self.policies.get(origin)
         variants = self._variants.setdefault(base, {})
         found = variants.get(kind)
         # Two threads may make one at once, to the same effect: what they remember is in layers that both share.

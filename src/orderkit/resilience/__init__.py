@@ -22,10 +22,11 @@ from orderkit.exports import lazily
 if TYPE_CHECKING:
     from orderkit.errors import Rejected
     from orderkit.resilience.backoff import Backoff, read_retry_after
-    from orderkit.resilience.breaker import BreakerMode, CircuitBreaker, CircuitState, Verdict
+    from orderkit.resilience.breaker import BreakerMode, CircuitBreaker, Verdict
     from orderkit.resilience.budgets import RetryBudget
     from orderkit.resilience.bulkhead import Bulkhead
     from orderkit.resilience.cache import AsyncCache, Cache, ReadThrough
+    from orderkit.resilience.circuits import CircuitState
     from orderkit.resilience.deadlines import AttemptTimeout, Deadline, time_left
     from orderkit.resilience.events import (
         CacheAnswered,
@@ -71,7 +72,7 @@ _HOMES = {
     "CircuitBreaker": "orderkit.resilience.breaker",
     "CircuitChanged": "orderkit.resilience.events",
     "CircuitOpen": "orderkit.resilience.rejections",
-    "CircuitState": "orderkit.resilience.breaker",
+    "CircuitState": "orderkit.resilience.circuits",
     "ConsecutiveFailures": "orderkit.resilience.tripping",
     "Deadline": "orderkit.resilience.deadlines",
     "DeadlineExceeded": "orderkit.resilience.rejections",

@@ -10,13 +10,12 @@ import enum
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import ClassVar, NamedTuple, TypeVar
-
-import pybreaker
+from weakref import WeakSet
 
 from orderkit.errors import ConfigurationError, Rejected
 from orderkit.resilience import conditions
+from orderkit.resilience.circuits import Circuit, CircuitState
 from orderkit.resilience.events import CallRejected, CircuitChanged, Listener, PolicyEvent, tell
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
 from orderkit.resilience.rejections import CircuitOpen, DeadlineExceeded
@@ -52,14 +51,6 @@ def _mode(mode: str) -> BreakerMode:
         raise InvalidPolicy(f"{mode!r} is no mode of a breaker; nothing was changed.") from None
 
 
-class CircuitState(enum.StrEnum):
-    """Whether calls pass."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half-open"
-
-
 def classify(error: Exception) -> Verdict:
     """Return what an error says of the other side: a failure, unless the call was rejected here or was wrong."""
     not_begun = isinstance(error, DeadlineExceeded) and not error.sent
@@ -67,25 +58,18 @@ def classify(error: Exception) -> Verdict:
 
 
 class Permit(NamedTuple):
-    """What a call holds on its way: it counts only while the breaker is what it was when the call began."""
+    """What a call holds on its way: it counts only while the breaker is what it was when the call began.
+
+    Attributes:
+        generation: Of which state of the breaker it is.
+        probe: Of which round of probes it is, from 1; 0 if it is none.
+    """
 
     generation: int
-    probe: bool = False
+    probe: int = 0
 
 
 _UNCOUNTED = Permit(-1)
-
-
-class _Told(Exception):
-    """Stands for the error of a call, whose traceback and context are left alone."""
-
-
-def _succeed() -> None:
-    """Stand for a call that succeeded."""
-
-
-def _fail() -> None:
-    raise _Told
 
 
 class CircuitBreaker(Layer):
@@ -137,56 +121,62 @@ class CircuitBreaker(Layer):
         self._shared = shared
         self._listeners = tuple(listeners)
         self._lock = threading.Lock()
-        self._machine = self._new_machine()
-        self._windows = [(trip.reason, window) for trip in self._trips if (window := trip.window()) is not None]
-        self.is_timed = bool(self._windows)
+        self._circuit = Circuit(self._trips, self._probes)
+        self.is_timed = self._circuit.is_timed
         self._generation = 0
         self._since = 0.0
+        self._round = 0
         self._probing = 0
-        self.is_clean = not self._windows
-        self._mode = _mode(mode)
+        self.is_clean = self._circuit.is_clean
+        self._built_mode = self._mode = _mode(mode)
+        self._targets: WeakSet[CircuitBreaker] = WeakSet()
         self.open_door = self._door()
-
-    def _new_machine(self) -> pybreaker.CircuitBreaker:
-        rows = [trip.count for trip in self._trips if isinstance(trip, ConsecutiveFailures)]
-        return pybreaker.CircuitBreaker(
-            # Where only rates count, no number of failures in a row is too many.
-            fail_max=min(rows, default=2**62),
-            success_threshold=self._probes,
-            state_storage=pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED),
-            throw_new_error_on_trip=False,
-        )
 
     # --- what is asked and told from outside ----------------------------------------------------
 
     @property
     def state(self) -> CircuitState:
         """Whether calls pass, as the last of them has left it."""
-        return CircuitState(self._machine.current_state)
+        return self._circuit.state
 
     @property
     def mode(self) -> BreakerMode:
         """What the breaker does."""
         return self._mode
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether it is not as a new one would be: its circuit is open or half open, or it was switched."""
+        return self.state is not CircuitState.CLOSED or self._mode is not self._built_mode
+
+    @property
+    def remembers(self) -> bool:
+        """Whether anything would be lost with it, be it the failures it has counted."""
+        return self.holds_back or self._circuit.has_failures
+
     def switch(self, mode: BreakerMode) -> None:
-        """Have it do something else from now on: reject everything, watch only, or nothing."""
+        """Have it, and those of its targets, do something else from now on: reject all, watch only, or nothing."""
         with self._lock:
             self._mode = _mode(mode)
             self.open_door = self._door()
+            for target in self._targets:
+                target.switch(mode)
 
     def force_open(self) -> None:
         """Reject every call until `reset`."""
         self.switch(BreakerMode.FORCED_OPEN)
 
     def reset(self) -> None:
-        """Close it, forget what it remembers, and enforce it again."""
+        """Close it, forget what it remembers, and do again what it was built to do; so do those of its targets."""
         with self._lock:
             before = self.state
-            self._machine.close()
-            self._mode = BreakerMode.ENFORCED
+            self._circuit.close()
+            self._mode = self._built_mode
             change = self._moved(before, "reset", whatever=True)
+            targets = list(self._targets)
         self._announce(change)
+        for target in targets:
+            target.reset()
 
     # --- the gate -------------------------------------------------------------------------------
 
@@ -204,7 +194,7 @@ class CircuitBreaker(Layer):
             change = self._half_open_if_due(now)
             if self.state is CircuitState.HALF_OPEN and self._probing < self._probes and not self._is_forced:
                 self._probing += 1
-                permit, wait = Permit(self._generation, probe=True), None
+                permit, wait = Permit(self._generation, self._round), None
             elif self.state is CircuitState.CLOSED and not self._is_forced:
                 permit, wait = Permit(self._generation), None
             else:
@@ -265,38 +255,32 @@ class CircuitBreaker(Layer):
             if permit.generation != self._generation:
                 # It began in an earlier state of the breaker, of which it says nothing any more.
                 return
-            if permit.probe:
+            is_replaced = permit.probe != self._round
+            if permit.probe and not is_replaced:
                 self._probing -= 1
-            if verdict is Verdict.IGNORED or self._mode is BreakerMode.DISABLED:
+            failed = verdict is Verdict.FAILURE
+            # A probe that was replaced can still say that the other side is back, though not that it is down: where
+            # every call takes longer than `open_for`, nothing else ever would.
+            if verdict is Verdict.IGNORED or self._mode is BreakerMode.DISABLED or (is_replaced and failed):
                 return
-            before, reason = self.state, self._record(verdict is Verdict.FAILURE, seconds)
+            before, reason = self.state, self._circuit.record(failed, seconds)
             change = self._moved(before, reason)
-            self.is_clean = not self._windows and self._machine.fail_counter == 0
+            self.is_clean = self._circuit.is_clean
         self._announce(change, listeners)
-
-    def _record(self, failed: bool, seconds: float) -> str:
-        """Tell pybreaker and the windows how a call has ended; return what a change of state is due to."""
-        was_closed = self.state is CircuitState.CLOSED
-        with suppress(_Told):
-            self._machine.call(_fail if failed else _succeed)
-        if not was_closed:
-            return "a probe failed" if failed else "probes succeeded"
-        # Each is to remember the call, also if an earlier one opens the circuit already.
-        tripped = [reason for reason, window in self._windows if window.record(failed, seconds)]
-        if self.state is CircuitState.CLOSED and tripped:
-            self._machine.open()
-            return tripped[0]
-        return ConsecutiveFailures.reason
 
     def _half_open_if_due(self, now: float) -> CircuitChanged | None:
         """Let probes through once the time is over, and other ones if those before have not come back for as long."""
         if self.state is CircuitState.CLOSED or now - self._since < self._open_for or self._is_forced:
             return None
-        before = self.state
-        if before is CircuitState.HALF_OPEN and self._probing < self._probes:
+        if self.state is CircuitState.OPEN:
+            self._circuit.half_open()
+            change = self._moved(CircuitState.OPEN, "time to try again")
+        elif self._probing < self._probes:
             return None
-        self._machine.half_open()
-        return self._moved(before, "time to try again", whatever=True)
+        else:
+            self._since, self._probing, change = now, 0, None
+        self._round += 1
+        return change
 
     def _moved(self, before: CircuitState, reason: str, *, whatever: bool = False) -> CircuitChanged | None:
         """Begin a new generation if the state has changed; what the old one still has under way counts no more."""
@@ -305,10 +289,9 @@ class CircuitBreaker(Layer):
             return None
         self._generation += 1
         self._since = conditions.present.monotonic()
-        self._probing = 0
-        for _, window in self._windows:
-            window.clear()
-        self.is_clean = not self._windows
+        self._round = self._probing = 0
+        self._circuit.forget()
+        self.is_clean = self._circuit.is_clean
         self.open_door = self._door()
         return None if before is after else CircuitChanged(policy=self.name, before=before, after=after, reason=reason)
 
@@ -351,7 +334,7 @@ class CircuitBreaker(Layer):
             result: T = await inner(invocation)
         except BaseException as error:
             is_over = invocation.is_over
-            self.failed(permit, error, begun, is_over=is_over)
+            self.failed(permit, error, begun, is_over=is_over, listeners=invocation.listeners)
             if self._shared is not None and (is_over or isinstance(error, Exception)):
                 await self._shared.publish(self, invocation)
             raise
@@ -364,7 +347,7 @@ class CircuitBreaker(Layer):
         with self._lock:
             if self.state is not CircuitState.CLOSED:
                 return
-            self._machine.open()
+            self._circuit.open()
             change = self._moved(CircuitState.CLOSED, "another process")
             self._since += min(0.0, seconds - self._open_for)
         self._announce(change)
@@ -384,17 +367,24 @@ class CircuitBreaker(Layer):
         return {"name": self.name, **rules, "open_for": self._open_for, "probes": self._probes, "mode": str(self._mode)}
 
     def for_target(self, name: str) -> CircuitBreaker:
-        """Return a breaker with the same settings and nothing remembered, for one target."""
-        return CircuitBreaker(
+        """Return a breaker for one target, with the same settings and nothing remembered.
+
+        It does what this one is switched to, now and as long as both are there; reset this one, and it is reset.
+        """
+        target = CircuitBreaker(
             f"{self.name}:{name}",
             *self._trips,
             open_for=self._open_for,
             probes=self._probes,
             classify=self._classify,
-            mode=self._mode,
+            mode=self._built_mode,
             shared=self._shared,
             listeners=self._listeners,
         )
+        with self._lock:
+            self._targets.add(target)
+            target.switch(self._mode)
+        return target
 
     def __repr__(self) -> str:
         return f"CircuitBreaker({self.name!r}, {self.state.value}, {self._mode.value})"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Generic, TypeVar
 
-from orderkit.resilience.breaker import CircuitBreaker, CircuitState
+from orderkit.resilience.breaker import CircuitBreaker
 from orderkit.resilience.layers import counted
 from orderkit.resilience.policy import Policy
 
@@ -18,11 +19,12 @@ class Registry(Generic[MemberT]):
     """Make what is asked for by name once, and keep the most recently used.
 
     Names often come from outside, such as hosts in webhooks of customers, so that their number is bounded. What is
-    dropped is what was used longest ago, and of that what remembers no failures where there is any: a circuit that is
-    open is not forgotten because many others were asked for.
+    dropped is what was used longest ago, and of that what remembers nothing where there is any: a circuit that is open,
+    was switched or has counted failures is not forgotten because many others were asked for.
 
     Args:
-        make: Make a breaker or a policy for a name.
+        make: Make a breaker or a policy for a name. It may ask the registry for others. Two threads may make one of the
+            same name at once; both are given that of the first to be done.
         limit: How many are kept.
 
     Example:
@@ -40,19 +42,22 @@ class Registry(Generic[MemberT]):
     def get(self, name: str) -> MemberT:
         """Return the member of this name, made now if need be."""
         with self._lock:
-            member = self._members.get(name)
-            if member is None:
-                member = self._make(name)
+            if name in self._members:
+                self._members.move_to_end(name)
+                return self._members[name]
+        made = self._make(name)
+        with self._lock:
+            if name not in self._members:
                 if len(self._members) >= self._limit:
                     self._drop_one()
-                self._members[name] = member
-            else:
-                self._members.move_to_end(name)
-            return member
+                self._members[name] = made
+            return self._members[name]
 
     def _drop_one(self) -> None:
-        idle = (name for name, member in self._members.items() if not _remembers(member))
-        del self._members[next(idle, next(iter(self._members)))]
+        members = self._members.items()
+        idle = (name for name, member in members if not any(each.remembers for each in _breakers(member)))
+        closed = (name for name, member in members if not any(each.holds_back for each in _breakers(member)))
+        del self._members[next(chain(idle, closed, self._members))]
 
     def __len__(self) -> int:
         return len(self._members)
@@ -63,8 +68,7 @@ class Registry(Generic[MemberT]):
             return iter(list(self._members.items()))
 
 
-def _remembers(member: CircuitBreaker | Policy) -> bool:
-    """Tell whether calls are held back here just now."""
+def _breakers(member: CircuitBreaker | Policy) -> Iterable[CircuitBreaker]:
     if isinstance(member, CircuitBreaker):
-        return member.state is not CircuitState.CLOSED
-    return any(_remembers(layer) for layer in member.layers if isinstance(layer, CircuitBreaker))
+        return (member,)
+    return (layer for layer in member.layers if isinstance(layer, CircuitBreaker))

@@ -14,6 +14,15 @@ from orderkit.resilience.layers import InvalidPolicy, checked, counted
 class Window(Protocol):
     """Remember calls for one breaker, under its lock, and say when it must open."""
 
+    @property
+    def bad(self) -> int:
+        """How many of the calls it remembers are bad."""
+        ...
+
+    def is_bad(self, failed: bool, seconds: float) -> bool:
+        """Tell whether a call is one of those that open the breaker when there are many."""
+        ...
+
     def record(self, failed: bool, seconds: float) -> bool:
         """Take a call into account; tell whether the breaker must open."""
         ...
@@ -137,18 +146,22 @@ class _Ring:
         self._minimum = minimum
         self._slow_over = slow_over
         self._calls: deque[bool] = deque(maxlen=calls)
-        self._bad = 0
+        self.bad = 0
+
+    def is_bad(self, failed: bool, seconds: float) -> bool:
+        """Tell whether a call failed, or was too slow, whichever this is about."""
+        return failed if self._slow_over is None else seconds >= self._slow_over
 
     def record(self, failed: bool, seconds: float) -> bool:
         """Take a call into account; tell whether the breaker must open."""
-        bad = failed if self._slow_over is None else seconds >= self._slow_over
+        bad = self.is_bad(failed, seconds)
         if len(self._calls) == self._calls.maxlen:
-            self._bad -= self._calls[0]
+            self.bad -= self._calls[0]
         self._calls.append(bad)
-        self._bad += bad
-        return len(self._calls) >= self._minimum and self._bad >= self._rate * len(self._calls)
+        self.bad += bad
+        return len(self._calls) >= self._minimum and self.bad >= self._rate * len(self._calls)
 
     def clear(self) -> None:
         """Forget every call."""
         self._calls.clear()
-        self._bad = 0
+        self.bad = 0

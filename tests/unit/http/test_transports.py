@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from orderkit.resilience import (
     Backoff,
     Bulkhead,
     CircuitBreaker,
+    CircuitState,
     ConsecutiveFailures,
     Deadline,
     Fallback,
@@ -288,6 +290,29 @@ def test_each_origin_has_a_circuit_of_its_own(world: World) -> None:
     assert [getattr(outcome, "status_code", "rejected") for outcome in outcomes] == [500, 200, "rejected", 500, 500]
     assert outcomes[2].policy == "all:https://sick.example:443"
     assert "secret" not in str(outcomes[2])
+
+
+def test_a_circuit_that_is_forced_open_holds_back_every_origin_until_it_is_reset(world: World) -> None:
+    server = answers(world, 200)
+    breaker = CircuitBreaker("shop")
+    transport = world.transport(Policy(breaker, operation=Operation.SAFE), server)
+    met, new = ("GET", "https://met.example/"), ("GET", "https://new.example/")
+    world.ask(transport, met)
+    breaker.force_open()
+    assert [type(outcome).__name__ for outcome in world.ask(transport, met, new)] == ["CircuitOpen", "CircuitOpen"]
+    breaker.reset()
+    assert [outcome.status_code for outcome in world.ask(transport, met, new)] == [200, 200]
+
+
+def test_the_policies_of_the_origins_can_be_looked_at_and_reset_together(world: World) -> None:
+    breaker = CircuitBreaker("shop", ConsecutiveFailures(1))
+    transport = world.transport(Policy(breaker, operation=Operation.SAFE), answers(world, 503))
+    world.ask(transport, ("GET", "https://down.example/"))
+    [(origin, policy)] = transport.policies
+    [its_own] = policy.layers
+    assert (origin, its_own.state) == ("https://down.example:443", CircuitState.OPEN)
+    breaker.reset()
+    assert its_own.state is CircuitState.CLOSED
 
 
 def test_the_origin_of_an_address_has_its_brackets(world: World) -> None:
@@ -745,3 +770,10 @@ def test_a_cancellation_passes_unchanged_and_closes_what_is_open(name: str) -> N
 
     asyncio.run(scenario())
     assert closed == ["failed"]
+
+
+def test_the_transports_of_both_libraries_differ_in_nothing_but_its_name() -> None:
+    of_httpx, of_httpx2 = (
+        Path(str(ours.__file__)).read_text(encoding="utf-8") for _, ours in (LIBRARIES["httpx"], LIBRARIES["httpx2"])
+    )
+    assert of_httpx2.replace("httpx2", "httpx") == of_httpx

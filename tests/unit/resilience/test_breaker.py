@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import gc
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -14,6 +16,7 @@ import pytest
 
 from orderkit.resilience import (
     BreakerMode,
+    Bulkhead,
     BulkheadFull,
     CallRejected,
     CircuitBreaker,
@@ -21,6 +24,7 @@ from orderkit.resilience import (
     CircuitOpen,
     CircuitState,
     ConsecutiveFailures,
+    Deadline,
     DeadlineExceeded,
     EventCounter,
     FailureRate,
@@ -31,6 +35,7 @@ from orderkit.resilience import (
     SlowCalls,
     Verdict,
 )
+from orderkit.resilience.layers import Layer
 from orderkit.testing.clock import ManualClock
 from orderkit.testing.faults import Delay, Faults
 from orderkit.testing.resilience import resilience
@@ -510,3 +515,78 @@ def test_listeners_of_a_policy_are_told_of_what_its_calls_change_and_each_once()
 
 def _down() -> None:
     raise OSError("down")
+
+
+@pytest.mark.parametrize("outer", [[], [Deadline(5)], [Deadline(5), Bulkhead(1)]], ids=["one", "two", "three"])
+def test_a_trip_is_told_to_the_listeners_of_the_policy_however_many_layers_there_are(
+    world: World, outer: list[Layer]
+) -> None:
+    told: list[PolicyEvent] = []
+    breaker = CircuitBreaker("psp", ConsecutiveFailures(1))
+    layers = sorted([*outer, breaker], key=lambda layer: layer.rank)
+    with pytest.raises(OSError, match="down"):
+        world.call(Policy(*layers, listeners=[told.append]), _down)
+    assert [event.after for event in told if isinstance(event, CircuitChanged)] == ["open"]
+
+
+# --- targets --------------------------------------------------------------------------------
+
+
+def test_what_a_breaker_is_switched_to_reaches_its_targets_before_and_after() -> None:
+    parent = CircuitBreaker("psp")
+    early = parent.for_target("early")
+    parent.force_open()
+    late = parent.for_target("late")
+    for target in (early, late):
+        with pytest.raises(CircuitOpen):
+            target.acquire()
+    parent.reset()
+    for target in (early, late):
+        assert target.mode is BreakerMode.ENFORCED
+        target.acquire()
+
+
+def test_resetting_a_breaker_closes_its_targets() -> None:
+    parent = CircuitBreaker("psp")
+    target = opened(parent.for_target("eu"))
+    parent.reset()
+    assert target.state is CircuitState.CLOSED
+
+
+def test_a_target_that_nobody_uses_is_not_kept_by_its_breaker() -> None:
+    parent = CircuitBreaker("psp")
+    target = weakref.ref(parent.for_target("eu"))
+    gc.collect()
+    assert target() is None
+
+
+@pytest.mark.parametrize("mode", BreakerMode)
+def test_reset_goes_back_to_the_mode_it_was_built_with(mode: BreakerMode) -> None:
+    breaker = CircuitBreaker("psp", mode=mode)
+    target = breaker.for_target("eu")
+    breaker.switch(BreakerMode.DISABLED)
+    breaker.reset()
+    assert breaker.mode is target.mode is mode
+
+
+# --- slow probes ----------------------------------------------------------------------------
+
+
+def test_a_circuit_closes_also_where_every_call_takes_longer_than_it_stays_open(clock: ManualClock) -> None:
+    breaker = opened(CircuitBreaker("psp", open_for=10))
+    clock.advance(10)
+    slow = breaker.acquire()
+    clock.advance(12)
+    breaker.acquire()
+    breaker.succeeded(slow)
+    assert breaker.state is CircuitState.CLOSED
+
+
+def test_a_probe_as_slow_as_what_opened_the_circuit_does_not_close_it(clock: ManualClock) -> None:
+    breaker = CircuitBreaker("psp", SlowCalls(over=2, calls=2, minimum=2), open_for=10)
+    policy = Policy(breaker)
+    with resilience(Faults(Delay(3), Delay(3), Delay(3), Delay(1)), clock=clock):
+        for expected in (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.OPEN, CircuitState.CLOSED):
+            policy.call(int)
+            assert breaker.state is expected
+            clock.advance(10 if expected is CircuitState.OPEN else 0)

@@ -4,7 +4,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from orderkit.resilience import CircuitBreaker, ConsecutiveFailures, InvalidPolicy, Policy, Registry
+from orderkit.resilience import (
+    BreakerMode,
+    CircuitBreaker,
+    ConsecutiveFailures,
+    FailureRate,
+    InvalidPolicy,
+    Policy,
+    Registry,
+)
+from orderkit.resilience.tripping import Trip
 
 
 def breaker(name: str) -> CircuitBreaker:
@@ -35,6 +44,38 @@ def test_an_open_circuit_is_kept(make: type[CircuitBreaker]) -> None:
         registry.get(str(number))
     assert registry.get("open") is kept
     assert len(registry) == 3
+
+
+@pytest.mark.parametrize("mode", [mode for mode in BreakerMode if mode is not BreakerMode.ENFORCED])
+def test_a_breaker_that_was_switched_is_kept(mode: BreakerMode) -> None:
+    registry = Registry(breaker, limit=3)
+    registry.get("kept").switch(mode)
+    for number in range(100):
+        registry.get(str(number))
+    assert registry.get("kept").mode is mode
+
+
+@pytest.mark.parametrize("trip", [ConsecutiveFailures(5), FailureRate()], ids=["row", "rate"])
+def test_what_has_counted_failures_is_kept_though_not_before_what_is_open(trip: Trip) -> None:
+    registry = Registry(lambda name: CircuitBreaker(name, trip), limit=3)
+    counting, switched = registry.get("counting"), registry.get("switched")
+    counting.failed(counting.acquire(), ConnectionError())
+    switched.force_open()
+    for number in range(100):
+        registry.get(str(number))
+    assert registry.get("counting") is counting
+    for number in range(100):
+        other = registry.get(str(number))
+        other.failed(other.acquire(), ConnectionError())
+    assert registry.get("switched") is switched
+
+
+def test_what_makes_a_member_may_ask_the_registry() -> None:
+    registry: Registry[Policy] = Registry(
+        lambda name: Policy(breaker("psp")) if name == "psp" else registry.get("psp").for_target(name)
+    )
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(registry.get, "eu").result(20).name == "psp:eu"
 
 
 def test_it_is_bounded_also_where_all_circuits_are_open() -> None:
