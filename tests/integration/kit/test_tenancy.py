@@ -44,7 +44,8 @@ BY_ID: dict[str, Callable[[Any, Order], object]] = {
 }
 """Every method that takes the id of an order."""
 
-WITHOUT_ID = {"create", "place", "draft", "search", "stream", "place_many", "import_orders"}
+WITHOUT_ID = {"create", "place", "draft", "search", "stream", "place_many", "import_orders", "forget"}
+"""What takes no id, or reads and writes no order by it."""
 
 
 def test_every_method_is_looked_at() -> None:
