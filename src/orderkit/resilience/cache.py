@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import attrs
 
+from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import CacheAnswered, Listener
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked
 from orderkit.resilience.operations import Operation
@@ -51,7 +52,8 @@ class ReadThrough:
         """Return the value of a key.
 
         Whoever waits for the load of another gets its value, or the error it failed with. If the other is cancelled,
-        one of those who wait loads instead. A value that is loaded inside the load of itself is loaded twice.
+        or its deadline was over when it failed, one of those who wait loads instead. Where loads would wait for each
+        other, or one for itself, the value is loaded twice.
 
         Args:
             runtime: How to wait.
@@ -76,7 +78,7 @@ class ReadThrough:
             flight, is_ours = self._flights.join(key, tags)
             if is_ours:
                 return await self._fly(flight, self._fetch(runtime, key, load, tags, audience))
-            outcome = None if flight.is_behind(runtime) else await flight.wait(runtime)
+            outcome = await flight.wait(runtime)
             if outcome is None:
                 return await load()
             if outcome is not ABANDONED and not is_late:
@@ -93,7 +95,9 @@ class ReadThrough:
             value = await fetch
             outcome = Landed(value)
         except Exception as error:
-            outcome = Failed(error, error.__traceback__)
+            # Whoever has no time left fails by that alone, and others may have more.
+            if time_left() != 0:
+                outcome = Failed(error, error.__traceback__)
             raise
         finally:
             flown_here.set(outer)

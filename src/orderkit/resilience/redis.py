@@ -6,16 +6,17 @@ It needs `orderkit[redis]`. Nothing that depends on Redis stops without it: a la
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, cast
+from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 import attrs
 
 from orderkit.errors import ConfigurationError
 from orderkit.resilience import conditions
 from orderkit.resilience.events import Degraded, Listener, PolicyEvent, tell
+from orderkit.resilience.forking import keep_for_good, renew_after_fork
 from orderkit.resilience.layers import checked, counted
 from orderkit.resilience.runtimes import Runtime, ThreadRuntime
 
@@ -129,7 +130,7 @@ class RedisClients:
 class _Address:
     """Where Redis is, and how long to wait for it."""
 
-    url: str
+    url: str = attrs.field(repr=False)
     timeout: float
     connections: int
 
@@ -201,14 +202,23 @@ class RedisConnection:
         self._connections = counted(connections, "The connections to Redis")
         self._source = source if isinstance(source, RedisClients) else _Address(source, timeout, connections)
         self._failures, self._severe = _failures()
-        self._for_threads: _Usage | None = None
-        self._here: dict[AbstractEventLoop, _Usage] = {}
-        self._lock = threading.Lock()
         self._gone = False
         self._again_at = 0.0
         self._cause = ""
         if isinstance(self._source, _Address):
             _check(self._source.url)
+        self._begin()
+        renew_after_fork(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._for_threads: _Usage | None = None
+        self._here: dict[AbstractEventLoop, _Usage] = {}
+
+    def renew(self) -> None:
+        """Have connections of its own in a child after a fork, and leave those of the parent alone."""
+        keep_for_good((self._for_threads, self._here))
+        self._begin()
 
     # --- asking ---------------------------------------------------------------------------------
 
@@ -342,21 +352,44 @@ def _failures() -> tuple[_Errors, _Errors]:
 
 
 def _check(url: str) -> None:
+    if not _is_understood(url):
+        # Not quoted: where a password is in what cannot be read, nobody knows. Nor is what redis-py has said of it.
+        raise ConfigurationError(
+            "The URL given is none of Redis; nothing was opened. It looks like redis://127.0.0.1:6379/0, rediss://… "
+            "or unix://…, and special characters in a password are percent-encoded."
+        )
+
+
+def _is_understood(url: str) -> bool:
     from redis.connection import parse_url
 
     try:
         parse_url(url)  # type: ignore[no-untyped-call]
     except (ValueError, AttributeError, TypeError):
-        # What was raised may quote the password.
-        raise ConfigurationError(f"{masked(str(url))!r} is no URL of Redis; nothing was opened.") from None
+        return False
+    return True
 
 
 def masked(url: str) -> str:
-    """Return a URL without its password.
+    """Return a URL without its passwords, of which nothing is left where it cannot be told what they are.
 
     Example:
-        >>> masked("redis://shop:secret@127.0.0.1:6379/0")
-        'redis://shop:***@127.0.0.1:6379/0'
+        >>> masked("redis://shop:secret@127.0.0.1:6379/0?ssl_password=secret")
+        'redis://shop:***@127.0.0.1:6379/0?ssl_password=***'
     """
-    hidden = re.sub(r"(?<=://)([^/@]*?):[^/]*@", r"\1:***@", url)
-    return re.sub(r"((?:^|[?&])password=)[^&]*", r"\1***", hidden)
+    try:
+        scheme, place, path, query, fragment = urlsplit(url)
+    except ValueError:
+        return "***"
+    if not scheme or "@" in path + query or fragment:
+        return "***"
+    user, at, host = place.rpartition("@")
+    name, colon, _ = user.partition(":")
+    shown = f"{name}:***" if colon else name
+    hidden = "&".join(map(_masked_field, query.split("&")))
+    return urlunsplit((scheme, f"{shown}{at}{host}", path, hidden, ""))
+
+
+def _masked_field(field: str) -> str:
+    name, equals, _ = field.partition("=")
+    return f"{name}{equals}***" if "password" in unquote_plus(name).casefold() else field

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from orderkit.resilience import conditions
+from orderkit.resilience.forking import renew_after_fork
 from orderkit.resilience.layers import checked
 from orderkit.resilience.redis import RedisConnection, Script, Unreachable, tell_degraded
 
@@ -32,11 +33,15 @@ _LENGTHEN = Script(
 )
 
 
+_ROUNDING = 0.05
+"""Seconds by which clocks and Redis may differ on when a circuit is open no more."""
+
+
 class RedisCircuits:
     """Share through Redis which circuits are open, by the names of their breakers.
 
     Whoever opens a circuit says for how long; the others reject calls for the rest of that time. Each process then
-    tries for itself whether the other side is back.
+    tries for itself whether the other side is back. A `reset` is for the process it was called in.
 
     Args:
         connection: The way to Redis.
@@ -48,9 +53,14 @@ class RedisCircuits:
         self._connection = connection
         self._refresh = checked(refresh, "The seconds between looks at other processes")
         self._prefix = prefix
-        self._lock = threading.Lock()
         self._look_at: WeakKeyDictionary[CircuitBreaker, float] = WeakKeyDictionary()
-        self._told_until: WeakKeyDictionary[CircuitBreaker, float] = WeakKeyDictionary()
+        self._known_until: WeakKeyDictionary[CircuitBreaker, float] = WeakKeyDictionary()
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Have a lock of its own in a child after a fork."""
+        self._lock = threading.Lock()
 
     async def look(self, breaker: CircuitBreaker, invocation: Invocation[Any]) -> None:
         """Open a breaker if another process has, before a call; look only now and then."""
@@ -60,30 +70,41 @@ class RedisCircuits:
                 return
             self._look_at[breaker] = now + self._refresh
         try:
-            left = await self._connection.run(invocation.runtime, "PTTL", self._key(breaker))
+            answer = await self._connection.run(invocation.runtime, "PTTL", self._key(breaker))
         except Unreachable as error:
             tell_degraded(invocation, breaker.kind, error)
             return
-        if cast("int", left) > 0:
-            breaker.opened_by_others(cast("int", left) / 1000)
+        left = cast("int", answer) / 1000
+        # What this process has told or heard before, it has dealt with: by a reset, or by probes that succeeded.
+        if left > 0 and not self._is_known(breaker, now + left):
+            self._know(breaker, left)
+            breaker.opened_by_others(left)
 
     async def publish(self, breaker: CircuitBreaker, invocation: Invocation[Any]) -> None:
         """Tell the others if a breaker has just opened here, after a call that failed."""
         left = breaker.seconds_left
         if breaker.mode != "enforced" or left <= 0:
             return
-        until = conditions.present.monotonic() + left
-        with self._lock:
-            # Calls that were under way when it opened fail later, and have nothing to add.
-            if until <= self._told_until.get(breaker, 0.0) + 0.001:
-                return
-            self._told_until[breaker] = until
+        # Calls that were under way when it opened fail later, and have nothing to add.
+        if self._is_known(breaker, conditions.present.monotonic() + left):
+            return
+        self._know(breaker, left)
         try:
             await self._connection.evaluate(
                 invocation.runtime, _LENGTHEN, [self._key(breaker)], max(1, int(left * 1000))
             )
         except Unreachable as error:
             tell_degraded(invocation, breaker.kind, error)
+        else:
+            self._know(breaker, left)  # which began when Redis was reached
+
+    def _know(self, breaker: CircuitBreaker, left: float) -> None:
+        with self._lock:
+            self._known_until[breaker] = conditions.present.monotonic() + left
+
+    def _is_known(self, breaker: CircuitBreaker, until: float) -> bool:
+        with self._lock:
+            return until <= self._known_until.get(breaker, 0.0) + _ROUNDING
 
     def _key(self, breaker: CircuitBreaker) -> str:
         return f"{self._prefix}:{breaker.name}"

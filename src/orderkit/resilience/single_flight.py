@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from orderkit.resilience.deadlines import time_left
+from orderkit.resilience.forking import renew_after_fork
 from orderkit.resilience.runtimes import Runtime, Signal, ThreadRuntime
 
 
@@ -56,43 +57,42 @@ class Flight:
     Attributes:
         key: What is fetched.
         tags: By which tags it may be detached.
+        thread: The thread that fetches it.
+        awaits: The flights that are waited for inside of what fetches it.
     """
 
-    __slots__ = ("_lock", "_outcome", "_signals", "_thread", "key", "tags")
+    __slots__ = ("_outcome", "_signals", "awaits", "key", "tags", "thread")
 
     def __init__(self, key: str, tags: Sequence[str]) -> None:
         self.key = key
         self.tags = frozenset(tags)
-        self._thread = threading.get_ident()
-        self._lock = threading.Lock()
+        self.thread = threading.get_ident()
+        self.awaits: list[Flight] = []
         self._signals: list[Signal] = []
         self._outcome: Outcome | None = None
 
-    def is_behind(self, runtime: Runtime) -> bool:
-        """Tell whether it waits for the caller: who would wait for it now would wait for ever.
-
-        That is so inside of what fetches it, and for a thread that would keep the fetching task of its own event loop
-        from going on.
-        """
-        is_same_thread = isinstance(runtime, ThreadRuntime) and threading.get_ident() == self._thread
-        return is_same_thread or self in flown_here.get()
-
     async def wait(self, runtime: Runtime) -> Outcome | None:
-        """Wait for its end, as long as the deadline allows; return nothing if that is over."""
-        signal = runtime.signal()
-        with self._lock:
-            if self._outcome is not None:
-                return self._outcome
+        """Wait for its end, as long as the deadline allows; return nothing if that is over, or it waits for the caller.
+
+        The latter is so inside of what fetches it, where each of several fetches waits for the next, and for a thread
+        that would keep the fetching task of its own event loop from going on.
+        """
+        if not _waiting.begin(self, runtime):
+            return None
+        try:
+            signal = runtime.signal()
+            # In this order, and the other way round where it lands: one of both sees the other.
             self._signals.append(signal)
-        await signal.wait(time_left())
-        return self._outcome
+            if self._outcome is None:
+                await signal.wait(time_left())
+            return self._outcome
+        finally:
+            _waiting.end(self)
 
     def land(self, outcome: Outcome) -> None:
         """Tell everybody how it ended."""
-        with self._lock:
-            self._outcome, signals = outcome, self._signals
-            self._signals = []
-        for signal in signals:
+        self._outcome = outcome
+        for signal in list(self._signals):
             signal.set()
 
 
@@ -100,10 +100,57 @@ flown_here: ContextVar[tuple[Flight, ...]] = ContextVar("orderkit_flights", defa
 """The flights inside of whose fetch this code runs."""
 
 
+class _Waiting:
+    """Which flights wait for which, over all caches: nobody is let wait for what waits for him."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self)
+
+    def begin(self, flight: Flight, runtime: Runtime) -> bool:
+        """Note that the flights flown here wait for another; refuse if it waits for one of them, or for this thread."""
+        here = flown_here.get()
+        thread = threading.get_ident() if isinstance(runtime, ThreadRuntime) else None
+        with self._lock:
+            if any(other.thread == thread or other in here for other in _reached(flight)):
+                return False
+            for waiting in here:
+                waiting.awaits.append(flight)
+            return True
+
+    def end(self, flight: Flight) -> None:
+        """Note that the wait is over."""
+        with self._lock:
+            for waiting in flown_here.get():
+                waiting.awaits.remove(flight)
+
+    def renew(self) -> None:
+        """Have a lock of its own in a child after a fork."""
+        self._lock = threading.Lock()
+
+
+def _reached(flight: Flight) -> set[Flight]:
+    """Return a flight and all that must land before it does."""
+    reached, ahead = {flight}, [flight]
+    while ahead:
+        further = set(ahead.pop().awaits) - reached
+        reached |= further
+        ahead += further
+    return reached
+
+
+_waiting: Final = _Waiting()
+
+
 class Flights:
     """The fetches that are under way, one for each key."""
 
     def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin without flights, also in a child after a fork: the threads of the parent are not in it."""
         self._lock = threading.Lock()
         self._under_way: dict[str, Flight] = {}
 

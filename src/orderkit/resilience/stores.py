@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import attrs
 
 from orderkit.resilience import conditions
+from orderkit.resilience.forking import renew_after_fork
 from orderkit.resilience.layers import InvalidPolicy, counted
 from orderkit.resilience.redis import RedisConnection, Script
 from orderkit.resilience.runtimes import Runtime
@@ -147,15 +148,26 @@ class LocalStore:
     is_shared: ClassVar[bool] = False
 
     def __init__(self, *, max_entries: int = 1000) -> None:
-        from cachetools import TLRUCache
-
         self._max_entries = counted(max_entries, "The entries of a cache")
         self._lock = threading.Lock()
+        self._begin()
+        renew_after_fork(self)
+
+    def _begin(self) -> None:
+        from cachetools import TLRUCache
+
         self._entries: TLRUCache[str, _Entry] = TLRUCache(
-            max_entries, ttu=lambda _key, entry, _now: entry.until, timer=_now
+            self._max_entries, ttu=lambda _key, entry, _now: entry.until, timer=_now
         )
         # Weak, so that there are never more of them than what is kept and loaded needs.
         self._generations: WeakValueDictionary[str, _Generation] = WeakValueDictionary()
+
+    def renew(self) -> None:
+        """Have a lock of its own in a child after a fork; begin anew if a thread was in the middle of a change."""
+        if self._lock.locked():
+            self._begin()
+        # In any case: whoever has just been given the lock does not count as its holder yet.
+        self._lock = threading.Lock()
 
     def glance(self, key: str) -> Found | None:
         """Return a value that is here."""
@@ -278,8 +290,13 @@ class RedisStore:
         self._dumps = dumps
         self._loads = loads
         self._prefix = prefix
-        self._lock = threading.Lock()
         self._owed: dict[str, object] = {}
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Have a lock of its own in a child after a fork, which owes what its parent did."""
+        self._lock = threading.Lock()
 
     def glance(self, key: str) -> None:
         """Return nothing: a value that is here may be over elsewhere."""

@@ -25,6 +25,7 @@ from limits.aio.strategies import (
 from limits.storage import RedisStorage
 
 from orderkit.resilience import conditions
+from orderkit.resilience.forking import renew_after_fork
 from orderkit.resilience.redis import RedisConnection, Script, Unreachable
 
 if TYPE_CHECKING:
@@ -102,9 +103,14 @@ class LocalWindows(_Windows):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
         self._windows: dict[str, _Window] = {}
         self._full = 1000
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Have a lock of its own in a child after a fork."""
+        self._lock = threading.Lock()
 
     def _window(self, key: str, now: float) -> _Window:
         """Return what is counted under a key, or a new window that is over at once."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import socket
 import sys
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from typing import cast
 
 import pytest
 import redis as redis_py
@@ -157,11 +161,52 @@ def test_a_world_without_a_client_is_a_mistake(world: World) -> None:
         world.run(RedisConnection(RedisClients()).run(world.runtime, "PING"))
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1", "127.0.0.1:6379", "redis://user:secret@host:port/0", ""])
-def test_a_url_of_something_else_is_refused_without_its_password(url: str) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_has_connections_of_its_own_and_leaves_those_of_its_parent_alone(world: World, server: str) -> None:
+    connection = RedisConnection(server, timeout=PATIENT)
+
+    async def ask() -> int:
+        return cast("int", await connection.run(world.runtime, "CLIENT", "ID"))
+
+    def in_a_child(mine: int) -> int:
+        pid = os.fork()
+        if pid == 0:
+            is_own = False
+            try:
+                gc.collect()
+                is_own = drive(connection.run(THREAD, "CLIENT", "ID")) != mine
+            finally:
+                os._exit(0 if is_own else 1)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    async def main() -> None:
+        mine = await ask()
+        assert in_a_child(mine) == 0
+        assert await ask() == mine
+
+    world.run(main(), connection)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://127.0.0.1",
+        "127.0.0.1:6379",
+        "shop:secret@127.0.0.1:6379",
+        "redis:/shop:secret@127.0.0.1",
+        "redis://user:secret@host:port/0",
+        "redis://shop:se/secret@127.0.0.1:6379/0",
+        "redis://127.0.0.1:6379/0?db=secret",
+        "redis://[secret@127.0.0.1",
+    ],
+)
+def test_a_url_of_something_else_is_refused_and_never_quoted(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         RedisConnection(url)
-    assert "secret" not in str(caught.value)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(
@@ -171,11 +216,18 @@ def test_a_url_of_something_else_is_refused_without_its_password(url: str) -> No
         "rediss://user:secret@127.0.0.1",
         "redis://127.0.0.1?password=secret&db=1",
         "unix:///tmp/redis.sock?db=1&password=secret",
+        "rediss://127.0.0.1?ssl_password=secret",
+        "rediss://127.0.0.1?PassWord=secret",
+        "redis://127.0.0.1?pass%77ord=secret",
+        "redis://shop:1/secret@127.0.0.1",
+        "redis://shop:1#secret@127.0.0.1",
+        "redis://shop:1?secret@127.0.0.1",
     ],
 )
 def test_the_password_is_not_shown(url: str) -> None:
-    shown = repr(RedisConnection(url))
-    assert "secret" not in shown
+    connection = RedisConnection(url)
+    shown = repr(connection)
+    assert "secret" not in shown + repr(connection._source)
     assert "***" in shown
 
 

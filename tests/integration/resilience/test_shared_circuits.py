@@ -151,3 +151,38 @@ def test_a_breaker_that_only_watches_opens_no_others(
     world.run(_open(world, breaker), connection)
     assert breaker.state is CircuitState.OPEN
     assert not plain.exists(f"{prefix}:psp")
+
+
+def test_a_breaker_that_is_reset_stays_closed_although_others_were_told_that_it_is_open(
+    world: World, connection: RedisConnection, prefix: str
+) -> None:
+    async def main() -> None:
+        mine, other = (breaker_of(connection, prefix, refresh=1e-6) for _ in range(2))
+        await _open(world, mine)
+        with pytest.raises(CircuitOpen):
+            await _call(world, Policy(other))
+        for breaker in (mine, other):
+            breaker.reset()
+            with pytest.raises(OSError):  # noqa: PT011 - it was called
+                await _call(world, Policy(breaker))
+            assert breaker.state is CircuitState.CLOSED
+
+    world.run(main(), connection)
+
+
+def test_a_breaker_that_was_reset_learns_of_what_is_opened_after_that(
+    world: World, connection: RedisConnection, prefix: str, plain: redis_py.Redis
+) -> None:
+    now = [1000.0]
+
+    async def main() -> None:
+        mine = breaker_of(connection, prefix)
+        await _open(world, mine)
+        mine.reset()
+        plain.set(f"{prefix}:psp", "open", px=60_000)
+        now[0] += 1.0
+        with pytest.raises(CircuitOpen):
+            await _call(world, Policy(mine))
+
+    with replaced(Conditions(monotonic=lambda: now[0])):
+        world.run(main(), connection)

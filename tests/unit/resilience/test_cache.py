@@ -17,6 +17,7 @@ from orderkit.resilience import (
     Cache,
     CacheAnswered,
     Deadline,
+    DeadlineExceeded,
     InvalidPolicy,
     LocalStore,
     Operation,
@@ -362,7 +363,113 @@ def test_who_may_wait_no_longer_calls_by_itself() -> None:
         assert leader.result() == "value"
 
 
+def test_when_the_deadline_of_the_one_that_loads_is_over_another_task_loads() -> None:
+    inner = Policy(Cache(key=str, ttl=60), Deadline(30), operation=SAFE)
+    hurried, count = Policy(Deadline(0.05)), [0]
+
+    async def load(key: str) -> str:
+        count[0] += 1
+        if count[0] == 1:
+            await asyncio.sleep(30)
+        return key
+
+    async def main() -> None:
+        leader = asyncio.create_task(hurried.call(inner(load), "key"))
+        await asyncio.sleep(0)
+        follower = asyncio.create_task(inner.call(load, "key"))
+        with pytest.raises(DeadlineExceeded):
+            await leader
+        assert await follower == "key"
+
+    asyncio.run(main())
+    assert count == [2]
+
+
+def test_when_the_deadline_of_the_one_that_loads_is_over_another_thread_loads(seconds: list[float]) -> None:
+    cache = Cache(key=str, ttl=60)
+    policy, hurried, release, count = Policy(cache, operation=SAFE), Policy(Deadline(1)), threading.Event(), [0]
+
+    def load(key: str) -> str:
+        count[0] += 1
+        if count[0] == 1:
+            release.wait()
+            raise TimeoutError
+        return key
+
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(hurried.call, policy(load), "key")
+        _wait_for(lambda: count == [1])
+        follower = pool.submit(policy.call, load, "key")
+        _wait_for(lambda: _waiting(cache) == 1)
+        seconds[0] += 2
+        release.set()
+        with pytest.raises(TimeoutError):
+            leader.result()
+        assert follower.result() == "key"
+
+
 # --- nobody waits for himself ---------------------------------------------------------------------
+
+
+RING = {"a": "b", "b": "c", "c": "a"}
+
+
+def test_threads_whose_loads_want_what_the_others_load_do_not_wait_for_each_other() -> None:
+    caches = {key: local() for key in RING}
+    all_load = threading.Barrier(len(RING))
+
+    def ask(key: str) -> str:
+        async def leaf() -> str:
+            return "leaf"
+
+        async def load() -> str:
+            all_load.wait()
+            return await caches[RING[key]].get(THREAD, RING[key], leaf)
+
+        return drive(caches[key].get(THREAD, key, load))
+
+    with ThreadPoolExecutor(len(RING)) as pool:
+        futures = [pool.submit(ask, key) for key in RING]
+        assert {future.result(30) for future in futures} == {"leaf"}
+
+
+def test_tasks_whose_loads_want_what_the_others_load_do_not_wait_for_each_other() -> None:
+    cache = local()
+
+    async def leaf() -> str:
+        return "leaf"
+
+    async def ask(key: str) -> str:
+        async def load() -> str:
+            await asyncio.sleep(0)
+            # Inside of an inner load, for which the outer one waits as well.
+            return await cache.get(LOOP, f"inside {key}", lambda: cache.get(LOOP, RING[key], leaf))
+
+        return await cache.get(LOOP, key, load)
+
+    async def main() -> list[str]:
+        async with asyncio.timeout(30):
+            return await asyncio.gather(*map(ask, RING))
+
+    assert set(asyncio.run(main())) == {"leaf"}
+
+
+def test_two_loads_may_wait_for_the_same_third() -> None:
+    cache, count = local(), [0]
+
+    async def shared() -> str:
+        count[0] += 1
+        await asyncio.sleep(0.01)
+        return "shared"
+
+    async def ask(key: str) -> str:
+        return await cache.get(LOOP, key, lambda: cache.get(LOOP, "shared", shared))
+
+    async def main() -> list[str]:
+        return await asyncio.gather(*map(ask, RING))
+
+    assert set(asyncio.run(main())) == {"shared"}
+    assert count == [1]
 
 
 def test_a_load_that_asks_for_its_own_key_does_not_wait_for_itself(world: World) -> None:
