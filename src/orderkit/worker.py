@@ -52,7 +52,7 @@ def collect_operations(_policy: OrderPolicy, unit: UnitOfWork[OrderStorage]) -> 
     if not isinstance(unit.storage, KeepsOperations):
         return Progress(0, more=False)
     try:
-        done = unit.storage.operations.forget_expired(KEY_BATCH)
+        done = unit.storage.operations.forget_expired(KEY_BATCH, now=unit.leases_now)
     except SchemaMissing:
         # Tables of a revision that has none yet work on without it.
         return Progress(0, more=False)

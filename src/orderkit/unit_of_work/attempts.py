@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from orderkit.clock import Clock, IdSource
+from orderkit.clock import Clock, IdSource, SystemClock
 from orderkit.errors import IdempotencyInFlight, SchemaMissing, StorageBusy, VersionConflict
 from orderkit.unit_of_work.storage import Storage
 from orderkit.unit_of_work.unit import Context, KeyTaken, Restart, UnitOfWork
@@ -66,6 +66,7 @@ class Attempts:
         self.transaction = False
         self._context = context
         self._now: datetime = clock.now()
+        self._own_time = not isinstance(clock, SystemClock)
         self._tape = Tape(ids)
         self._deferred = deferred
         self._begun = time.monotonic()
@@ -82,6 +83,7 @@ class Attempts:
             ids=self._tape,
             locking=self.transaction and self.number > 1,
             deferred=self._deferred,
+            own_time=self._own_time,
         )
         unit.lock(self._met)
         try:

@@ -77,8 +77,10 @@ class UnitOfWork(Generic[StorageT_co]):
         ids: Where new ids come from; the same ones at every attempt.
         locking: Lock what is read: an earlier attempt lost a race.
         deferred: Gather several commands for one commit at the end, rather than writing each.
+        own_time: The time is by a clock that the application gave, rather than by that of this machine.
 
     Attributes:
+        leases_now: The time by which leases are judged; None for that of the storage, on which processes agree.
         chosen: Unique values nobody asked for, such as random numbers: where one is taken, another is chosen.
         counted: How many numbers without gaps were taken.
         met: The ids of the orders that were read from the storage.
@@ -95,11 +97,13 @@ class UnitOfWork(Generic[StorageT_co]):
         ids: IdSource,
         locking: bool = False,
         deferred: bool = False,
+        own_time: bool = False,
     ) -> None:
         self.storage = storage
         self.context = context
         self.tenant = context.tenant
         self.now = now
+        self.leases_now = now if own_time else None
         self.ids = ids
         self.changes = ChangeSet()
         self.chosen: set[str] = set()
