@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 import functools
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -25,6 +26,7 @@ import attrs
 from orderkit.resilience import conditions
 from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import CallRejected, Listener
+from orderkit.resilience.keys import named, synchronous
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
 from orderkit.resilience.redis import Audience, Listeners, RedisConnection, Unreachable, tell_degraded
 from orderkit.resilience.rejections import RateLimited
@@ -33,7 +35,8 @@ from orderkit.resilience.runtimes import LOOP, THREAD, Runtime, drive
 if TYPE_CHECKING:
     from limits import RateLimitItem
     from limits.aio.storage import Storage
-    from limits.aio.strategies import RateLimiter
+
+    from orderkit.resilience.windows import Strategy
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ class Allowance:
         limit: How much there is in a window.
         window: Seconds that a window lasts.
         remaining: How much is left.
-        retry_after: Seconds after which something is free again, if it was not allowed; 0 otherwise.
+        retry_after: Seconds after which so much is free as was asked for, if it was not allowed; 0 otherwise.
         reset_after: Seconds after which more is free than now.
     """
 
@@ -109,6 +112,7 @@ class RateLimit(Layer):
         key: What is counted by itself: a name, or a function of the call's arguments that returns one.
         cost: How much a call takes.
         max_wait: Seconds that a call waits at most; a deadline counts as well. Those who wait have no order.
+        max_keys: How many keys are counted at once in this process; of more, the least recently used ones begin anew.
         shared: The Redis in which several processes count; none, by default.
         prefix: What its keys begin with.
         listeners: Who is told when Redis is not reached, where there is no policy.
@@ -129,6 +133,7 @@ class RateLimit(Layer):
         key: str | Callable[..., str] | None = None,
         cost: int = 1,
         max_wait: float = 0.0,
+        max_keys: int = 100_000,
         shared: RedisConnection | None = None,
         prefix: str = "orderkit:rate",
         listeners: Sequence[Listener] = (),
@@ -136,26 +141,23 @@ class RateLimit(Layer):
         self._rate = rate
         self._item = _parsed(rate)
         self._strategy = _named(strategy)
-        self._key = key
+        self._key = synchronous(key, "The key of a rate limit") if callable(key) else key
         self._cost = self._affordable(cost)
         self._max_wait = checked(max_wait, "The longest wait for a rate limit", above=False)
-        self._shared = shared
+        self._max_keys = counted(max_keys, "The keys of a rate limit")
+        self._shared = _shareable(shared, key)
         self._prefix = prefix
         self._listeners = tuple(listeners)
-        if shared is not None and key is None:
-            raise InvalidPolicy(
-                "A rate limit that is shared needs a `key`: others of the same rate would count with it."
-            )
         from orderkit.resilience.windows import LocalWindows
 
-        self._local = self._limiter(LocalWindows())
+        self._local = self._limiter(LocalWindows(max_keys))
 
     def _affordable(self, cost: int) -> int:
         if counted(cost, "The cost of a call") > self._item.amount:
             raise InvalidPolicy(f"A call that takes {cost} would never pass a limit of {self._rate!r}.")
         return cost
 
-    def _limiter(self, windows: Storage) -> RateLimiter:
+    def _limiter(self, windows: Storage) -> Strategy:
         from orderkit.resilience.windows import STRATEGIES
 
         return STRATEGIES[self._strategy](windows)
@@ -164,7 +166,9 @@ class RateLimit(Layer):
 
     async def around(self, invocation: Invocation[T], inner: Step) -> T:
         """Let a call pass when its turn has come."""
-        key = self._key(*invocation.args, **invocation.kwargs) if callable(self._key) else self._key
+        key = self._key
+        if callable(key):
+            key = named(key(*invocation.args, **invocation.kwargs), "The key of a rate limit")
         await self._pass(invocation, key or "")
         result: T = await inner(invocation)
         return result
@@ -184,12 +188,14 @@ class RateLimit(Layer):
                 raise RateLimited(invocation.policy, wait)
             await invocation.runtime.sleep(wait)
 
-    async def _wait(self, limiter: RateLimiter, key: str) -> float:
+    async def _wait(self, limiter: Strategy, key: str) -> float:
         """Count a call; return 0, or the seconds after which it may be tried again."""
         if await limiter.hit(self._item, self._strategy, key, cost=self._cost):
             return 0.0
-        stats = await limiter.get_window_stats(self._item, self._strategy, key)
-        return max(_LEAST_WAIT, _seconds_until(stats.reset_time))
+        return await self._time_to_come(limiter, key, self._cost)
+
+    async def _time_to_come(self, limiter: Strategy, key: str, cost: int) -> float:
+        return max(_LEAST_WAIT, await limiter.wait_for(self._item, self._strategy, key, cost=cost))
 
     # --- by itself ------------------------------------------------------------------------------
 
@@ -216,20 +222,19 @@ class RateLimit(Layer):
         ask = functools.partial(self._taken, key=own if key is None else key, cost=self._affordable(cost))
         return await self._counted(runtime, Listeners(self.kind, self._listeners), ask)
 
-    async def _taken(self, limiter: RateLimiter, key: str, cost: int) -> Allowance:
+    async def _taken(self, limiter: Strategy, key: str, cost: int) -> Allowance:
         allowed = await limiter.hit(self._item, self._strategy, key, cost=cost)
         stats = await limiter.get_window_stats(self._item, self._strategy, key)
-        reset_after = _seconds_until(stats.reset_time)
         return Allowance(
             allowed=allowed,
             limit=self._item.amount,
             window=self._item.get_expiry(),
             remaining=max(0, stats.remaining),
-            retry_after=0.0 if allowed else max(_LEAST_WAIT, reset_after),
-            reset_after=reset_after,
+            retry_after=0.0 if allowed else await self._time_to_come(limiter, key, cost),
+            reset_after=_seconds_until(stats.reset_time),
         )
 
-    async def _counted(self, runtime: Runtime, audience: Audience, ask: Callable[[RateLimiter], Awaitable[T]]) -> T:
+    async def _counted(self, runtime: Runtime, audience: Audience, ask: Callable[[Strategy], Awaitable[T]]) -> T:
         """Ask where all processes count, or here while that is not reached."""
         if self._shared is not None:
             from orderkit.resilience.windows import RedisWindows
@@ -250,6 +255,7 @@ class RateLimit(Layer):
             "key": getattr(self._key, "__name__", self._key),
             "cost": self._cost,
             "max_wait": self._max_wait,
+            "max_keys": self._max_keys,
             "shared": self._shared is not None,
         }
 
@@ -261,6 +267,7 @@ class RateLimit(Layer):
             key=_scoped(self._key, name),
             cost=self._cost,
             max_wait=self._max_wait,
+            max_keys=self._max_keys,
             shared=self._shared,
             prefix=self._prefix,
             listeners=self._listeners,
@@ -298,9 +305,20 @@ def _parsed(rate: str) -> RateLimitItem:
         items = parse_many(rate)
     except ValueError:
         items = []
-    if len(items) != 1 or items[0].amount < 1:
+    # limits would take no seconds for one.
+    if len(items) != 1 or 0 in map(int, re.findall(r"\d+", rate)):
         raise InvalidPolicy(f"{rate!r} is no rate: give one such as '100/second' or '5 per 10 minutes'.")
     return items[0]
+
+
+def _shareable(shared: RedisConnection | None, key: object) -> RedisConnection | None:
+    if shared is None:
+        return None
+    if not isinstance(shared, RedisConnection):
+        raise InvalidPolicy(f"A rate limit is shared through a `RedisConnection`, not through {shared!r}.")
+    if key is None:
+        raise InvalidPolicy("A rate limit that is shared needs a `key`: others of the same rate would count with it.")
+    return shared
 
 
 def _named(strategy: RateStrategy | str) -> RateStrategy:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from typing import TYPE_CHECKING, cast
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import attrs
 from limits import RateLimitItem, WindowStats
@@ -19,7 +20,6 @@ from limits.aio.storage import MovingWindowSupport, SlidingWindowCounterSupport,
 from limits.aio.strategies import (
     FixedWindowRateLimiter,
     MovingWindowRateLimiter,
-    RateLimiter,
     SlidingWindowCounterRateLimiter,
 )
 from limits.storage import RedisStorage
@@ -41,24 +41,59 @@ class _FixedWindow(FixedWindowRateLimiter):
             return False
         return await super().hit(item, *identifiers, cost=cost)
 
+    async def wait_for(self, item: RateLimitItem, *identifiers: str, cost: int) -> float:
+        """Return the seconds after which a cost fits that was refused."""
+        return await self.storage.get_expiry(item.key_for(*identifiers)) - time.time()
+
+
+class _MovingWindow(MovingWindowRateLimiter):
+    """A moving window that tells when a cost fits."""
+
+    async def wait_for(self, item: RateLimitItem, *identifiers: str, cost: int) -> float:
+        """Return the seconds after which a cost fits that was refused."""
+        windows, expiry = cast("_Windows", self.storage), item.get_expiry()
+        # Of the newest calls as many may stay as leave room for the cost; the one before those has to be over.
+        newest = item.amount - cost + 1
+        begun, count = await windows.get_moving_window(item.key_for(*identifiers), newest, expiry)
+        return begun + expiry - time.time() if count >= newest else 0.0
+
 
 class _SlidingWindow(SlidingWindowCounterRateLimiter):
     """A sliding window that tells when it frees something also at the very moment at which it begins."""
 
     async def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
         """Return when something is free again, and how much is now."""
-        windows = cast("_Windows", self.storage)
         expiry = item.get_expiry()
-        before, before_left, count, left = await windows.get_sliding_window(item.key_for(*identifiers), expiry)
+        before, before_left, count, left = await self._counted(item, *identifiers)
         weighted = before * before_left / expiry
         waits = [weighted % 1 * expiry / before] if before else []
         waits += [left - expiry] if count else []
         remaining = max(0, item.amount - int(weighted) - count)
         return WindowStats(time.time() + min(waits, default=0.0), remaining)
 
+    async def wait_for(self, item: RateLimitItem, *identifiers: str, cost: int) -> float:
+        """Return the seconds after which a cost fits that was refused."""
+        expiry, room = item.get_expiry(), item.amount - cost
+        before, before_left, count, left = await self._counted(item, *identifiers)
+        if count <= room:
+            return _until_no_more(room - count, before, before_left, expiry)
+        # Not before this window is the one before, which then fades as that does.
+        return left - expiry + _until_no_more(room, count, expiry, expiry)
 
-STRATEGIES: dict[str, type[RateLimiter]] = {
-    "moving-window": MovingWindowRateLimiter,
+    async def _counted(self, item: RateLimitItem, *identifiers: str) -> tuple[int, float, int, float]:
+        windows = cast("_Windows", self.storage)
+        return await windows.get_sliding_window(item.key_for(*identifiers), item.get_expiry())
+
+
+def _until_no_more(most: int, before: int, before_left: float, expiry: int) -> float:
+    """Return the seconds after which at most so many of the window before count, of which only whole ones do."""
+    return max(0.0, before_left - (most + 1) * expiry / before) if before else 0.0
+
+
+Strategy: TypeAlias = _MovingWindow | _FixedWindow | _SlidingWindow
+
+STRATEGIES: Final[Mapping[str, type[Strategy]]] = {
+    "moving-window": _MovingWindow,
     "fixed-window": _FixedWindow,
     "sliding-window-counter": _SlidingWindow,
 }
@@ -99,11 +134,16 @@ class _Window:
 
 
 class LocalWindows(_Windows):
-    """Count in this process, safely among threads; what has run out is forgotten on the way."""
+    """Count in this process, safely among threads; what has run out is forgotten on the way.
 
-    def __init__(self) -> None:
+    Args:
+        max_keys: How many keys are counted at most; of more, the least recently used ones are forgotten.
+    """
+
+    def __init__(self, max_keys: int) -> None:
         super().__init__()
-        self._windows: dict[str, _Window] = {}
+        self._max_keys = max_keys
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
         self._full = 1000
         self.renew()
         renew_after_fork(self)
@@ -117,10 +157,13 @@ class LocalWindows(_Windows):
         window = self._windows.get(key)
         if window is None:
             if len(self._windows) >= self._full:
-                self._windows = {name: its for name, its in self._windows.items() if now < its.until}
+                self._windows = OrderedDict((name, its) for name, its in self._windows.items() if now < its.until)
                 # It is looked through again when it has doubled, so that a call costs the same however many there are.
                 self._full = max(1000, 2 * len(self._windows))
+            if len(self._windows) >= self._max_keys:
+                self._windows.popitem(last=False)
             window = self._windows[key] = _Window(now)
+        self._windows.move_to_end(key)
         return window
 
     async def clear(self, key: str) -> None:
@@ -166,13 +209,13 @@ class LocalWindows(_Windows):
             return True
 
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """Return when the oldest call was that still counts, and how many there are."""
+        """Return when the oldest of the newest calls was that still count, and how many of so many there are."""
         now = conditions.present.monotonic()
         with self._lock:
             entries = self._moving(key, expiry, now).entries
             # Where nothing counts, the whole of it is there at once.
-            age = now - entries[0] if entries else expiry
-            return time.time() - age, len(entries)
+            age = now - entries[max(0, len(entries) - limit)] if entries else expiry
+            return time.time() - age, min(limit, len(entries))
 
     def _moving(self, key: str, expiry: int, now: float) -> _Window:
         window = self._window(key, now)
@@ -271,7 +314,7 @@ class RedisWindows(_Windows):
         return bool(await self._connection.evaluate(self._runtime, _ACQUIRE_MOVING, keys, *words))
 
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """Return when the oldest call was that still counts, and how many there are."""
+        """Return when the oldest of the newest calls was that still count, and how many of so many there are."""
         keys = [f"{self._prefix}:{key}"]
         found = await self._connection.evaluate(self._runtime, _MOVING, keys, expiry, limit)
         age, count = cast("tuple[bytes, int]", found or (b"%d" % expiry, 0))

@@ -69,6 +69,35 @@ def test_what_is_told_of_a_shared_limit_is_what_a_local_one_tells(
     assert world.run(told(shared), connection) == here
 
 
+@pytest.mark.parametrize(
+    ("strategy", "seconds"),
+    [
+        (RateStrategy.MOVING_WINDOW, 3600),
+        (RateStrategy.FIXED_WINDOW, 3600),
+        # All of a window that has filled at once counts for an hour, and then fades until two of ten are left.
+        (RateStrategy.SLIDING_WINDOW_COUNTER, 3600 + 0.7 * 3600),
+    ],
+)
+def test_a_refused_cost_is_told_when_it_fits(
+    strategy: RateStrategy, seconds: float, connection: RedisConnection, prefix: str
+) -> None:
+    shared = RateLimit("10/hour", strategy=strategy, key="a", shared=connection, prefix=prefix)
+    shared.take(cost=10)
+    assert shared.take(cost=8).retry_after == pytest.approx(seconds, abs=60)
+
+
+def test_a_refused_cost_waits_for_as_many_of_the_oldest_calls_as_it_needs(
+    connection: RedisConnection, prefix: str, plain: redis_py.Redis
+) -> None:
+    shared = RateLimit("10/hour", key="a", shared=connection, prefix=prefix)
+    shared.take(cost=10)
+    (calls,) = plain.scan_iter(f"*{prefix}*")
+    for oldest in range(6, 10):
+        plain.lset(calls, oldest, float(plain.lindex(calls, oldest)) - 1800)
+    assert shared.take(cost=4).retry_after == pytest.approx(1800, abs=60)
+    assert shared.take(cost=8).retry_after == pytest.approx(3600, abs=60)
+
+
 @pytest.mark.slow
 @in_every_strategy
 def test_what_was_told_to_wait_passes_after_that(

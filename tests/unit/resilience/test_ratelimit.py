@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -168,6 +169,36 @@ def test_what_was_told_to_wait_passes_after_that(strategy: RateStrategy, time: T
 
 
 @in_every_strategy
+@given(st.lists(st.tuples(st.floats(0, 15), st.integers(1, 10)), min_size=1, max_size=30))
+def test_a_refused_cost_fits_after_the_time_that_was_told_and_not_before(
+    strategy: RateStrategy, asked: list[tuple[float, int]]
+) -> None:
+    clock = Time()
+    with replaced(Conditions(monotonic=clock)):
+        limit = RateLimit("10 per 10 seconds", strategy=strategy)
+        for gap, cost in asked:
+            clock.now += gap
+            refused = limit.take("a", cost=cost)
+            if not refused.allowed:
+                begun = clock.now
+                clock.now = begun + refused.retry_after * 0.99 - 0.01
+                assert clock.now < begun or not limit.take("a", cost=cost).allowed
+                clock.now = begun + refused.retry_after + 0.01
+                assert limit.take("a", cost=cost).allowed
+
+
+@in_every_strategy
+def test_no_more_keys_are_counted_than_there_may_be(strategy: RateStrategy, time: Time) -> None:
+    limit = RateLimit("5/day", strategy=strategy, max_keys=1000)
+    for number in range(5000):
+        limit.take("busy")
+        limit.take(str(number))
+    assert len(limit._local.storage._windows) == 1000
+    assert not limit.take("busy").allowed
+    assert limit.take("0").remaining == 4
+
+
+@in_every_strategy
 def test_a_refused_cost_leaves_what_is_left(strategy: RateStrategy, time: Time) -> None:
     limit = RateLimit("10/second", strategy=strategy)
     assert limit.take("a", cost=8).remaining == 2
@@ -248,7 +279,19 @@ def test_keys_whose_time_is_over_are_forgotten(strategy: RateStrategy, time: Tim
 
 
 @pytest.mark.parametrize(
-    "rate", ["", "often", "0/second", "-1/second", "1/fortnight", "1/second; 5/minute", "1.5/second", 5, None]
+    "rate",
+    [
+        "",
+        "often",
+        "0/second",
+        "-1/second",
+        "1/fortnight",
+        "1/second; 5/minute",
+        "1.5/second",
+        "1 per 0 second",
+        5,
+        None,
+    ],
 )
 def test_a_rate_that_cannot_be_read_is_refused_at_build(rate: str) -> None:
     with pytest.raises(InvalidPolicy):
@@ -269,6 +312,26 @@ def test_what_could_never_pass_is_refused() -> None:
         RateLimit("5/second", strategy="leaky bucket")
     with pytest.raises(InvalidPolicy):
         RateLimit("5/second", max_wait=-1)
+    with pytest.raises(InvalidPolicy):
+        RateLimit("5/second", max_keys=0)
+    with pytest.raises(InvalidPolicy, match="RedisConnection"):
+        RateLimit("5/second", key="psp", shared=5)
+
+
+async def later(*_words: object) -> str:
+    return "later"
+
+
+@pytest.mark.parametrize("key", [later, functools.partial(later, 1)])
+def test_nothing_is_awaited_for_a_key(key: Callable[..., str]) -> None:
+    with pytest.raises(InvalidPolicy, match="async"):
+        RateLimit("5/second", key=key)
+
+
+def test_a_key_that_is_no_string_is_refused() -> None:
+    policy = Policy(RateLimit("5/second", key=lambda number: number))
+    with pytest.raises(InvalidPolicy, match="int"):
+        policy.call(abs, 1)
 
 
 def test_a_shared_limit_needs_a_key() -> None:

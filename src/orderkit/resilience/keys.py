@@ -1,0 +1,52 @@
+"""What tells a call from others: the function that is called, and names computed from its arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TypeVar
+
+from orderkit.resilience.layers import InvalidPolicy
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+
+
+def synchronous(function: FunctionT, name: str) -> FunctionT:
+    """Return a function that is called on the way to another, where nothing can be awaited.
+
+    Args:
+        function: The function.
+        name: What it is called.
+
+    Raises:
+        InvalidPolicy: It is an `async` one.
+    """
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        raise InvalidPolicy(f"{name} is computed by a plain function, not by an `async` one; nothing was built.")
+    return function
+
+
+def named(value: object, name: str) -> str:
+    """Return what was computed, if it is a name.
+
+    Raises:
+        InvalidPolicy: It is no string.
+    """
+    if not isinstance(value, str):
+        raise InvalidPolicy(f"{name} must be a string, but its function returned {type(value).__name__}.")
+    return value
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """Return where a function was defined, the same in every process.
+
+    Example:
+        >>> name_of(name_of)
+        'orderkit.resilience.keys.name_of'
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    # An object that can be called has no name of its own.
+    known = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(known, '__module__', None)}.{known.__qualname__}"
