@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from orderkit.domain.status import OrderStatus
     from orderkit.errors import OrderKitError
     from orderkit.idempotency.operations import IdempotentOperation, OnUnknown
-    from orderkit.idempotency.runs import Found, OperationReport, Resumed
+    from orderkit.idempotency.runs import OperationReport, Resumed
+    from orderkit.idempotency.steps import Found
     from orderkit.kit.async_front import AsyncOrderKit, AsyncTransaction
     from orderkit.kit.async_operations import AsyncOperationRun
     from orderkit.kit.caching import OrderCache
@@ -95,7 +96,7 @@ _HOMES = {
     "Erasure": "orderkit.orders.customers",
     "ExpireOrder": "orderkit.domain.commands",
     "Explanation": "orderkit.domain.explain",
-    "Found": "orderkit.idempotency.runs",
+    "Found": "orderkit.idempotency.steps",
     "GaplessNumbers": "orderkit.domain.numbers",
     "HoldOrder": "orderkit.domain.commands",
     "IdempotentOperation": "orderkit.idempotency.operations",

@@ -28,6 +28,7 @@ from orderkit.idempotency.leases import (
     Expired,
     Held,
     Hold,
+    Judgement,
     Lapsed,
     Mismatched,
     NewOperation,
@@ -50,6 +51,7 @@ from orderkit.idempotency.outcomes import (
     raised_again,
 )
 from orderkit.idempotency.ports import KeepsOperations, OperationStorage
+from orderkit.resilience import conditions
 from orderkit.resilience.events import tell
 from orderkit.resilience.runtimes import Runtime
 from orderkit.unit_of_work.changes import KeyReference
@@ -65,8 +67,8 @@ NO_TIME = timedelta(0)
 _COME_AGAIN = 2.0
 """Seconds after which to ask again for what somebody is at work on."""
 
-_POLL = 0.05
-"""Seconds between two looks at an operation that somebody else is at work on."""
+_FIRST_LOOK, _LONGEST_LOOK = 0.05, 1.0
+"""Seconds between two looks at what somebody else is at work on: at first, and after several."""
 
 
 class Scripts(Protocol):
@@ -105,6 +107,29 @@ def operations_of(unit: Unit) -> OperationStorage:
     if not isinstance(unit.storage, KeepsOperations):
         raise ConfigurationError("This storage keeps no leased operations; see `OperationConformance`.")
     return unit.storage.operations
+
+
+class Patience:
+    """How long somebody waits for what somebody else is at work on, and how often it is looked at meanwhile.
+
+    Args:
+        wait: Seconds to wait.
+    """
+
+    def __init__(self, wait: float) -> None:
+        self._wait = wait
+        self._begun = conditions.present.monotonic()
+        self._waited = 0.0
+        self._most = _FIRST_LOOK
+
+    def pause(self) -> float:
+        """Return seconds until the next look, more each time; none once the time is over."""
+        # Where a test does not really wait, what was waited is what it would have been.
+        spent = max(self._waited, conditions.present.monotonic() - self._begun)
+        pause = min(conditions.present.uniform(self._most / 2, self._most), self._wait - spent)
+        self._most = min(2 * self._most, _LONGEST_LOOK)
+        self._waited += pause
+        return pause
 
 
 @attrs.frozen
@@ -216,17 +241,30 @@ async def claim_or_answer(
 
 
 async def _claimed(claim: Claim, keyed: KeyedRequest, wait: float, around: Surroundings) -> Claim | Replayed:
-    waited = 0.0
+    patience = Patience(wait)
     while True:
         found = await _attempt(claim, keyed, around)
         if not isinstance(found, Held):
             return found
-        if not waited < wait:
+        await _wait_for_others(found, keyed, patience, around)
+
+
+async def _wait_for_others(
+    found: Judgement | None, keyed: KeyedRequest, patience: Patience, around: Surroundings
+) -> None:
+    """Wait until nobody is at work on it any more. Nothing is written meanwhile.
+
+    Raises:
+        IdempotencyInFlight: That takes too long.
+    """
+    while isinstance(found, Held):
+        pause = min(patience.pause(), found.retry_after)
+        if not pause > 0:
             # While somebody is at work the lease is renewed: how long that takes, it does not tell.
-            raise IdempotencyInFlight(claim.reference.key, min(_COME_AGAIN, found.retry_after))
-        pause = min(_POLL, found.retry_after, wait - waited)
+            raise IdempotencyInFlight(keyed.reference.key, min(_COME_AGAIN, found.retry_after))
         await around.runtime.sleep(pause)
-        waited += pause
+        stored = await around.scripts.run(lambda unit: operations_of(unit).read(keyed.reference, now=around.now()))
+        found = None if stored is None else judge(stored, keyed.fingerprint)
 
 
 async def _withdraw(claim: Claim, around: Surroundings) -> None:
@@ -300,7 +338,13 @@ async def take_over(claim: Claim, row: OperationRow, around: Surroundings) -> Cl
         taken = None if stored is None or stored.row.owner != claim.owner else stored.row
     if taken is None:
         return None
-    event = OperationTakenOver(policy=operation.name, recovery_point=taken.recovery_point, attempts=taken.attempts)
+    event = OperationTakenOver(
+        policy=operation.name,
+        tenant=taken.tenant,
+        key=taken.key,
+        recovery_point=taken.recovery_point,
+        attempts=taken.attempts,
+    )
     tell(operation.listeners, event)
     return _resumed(claim, taken)
 
@@ -321,8 +365,8 @@ def answer_of(replayed: Replayed, operation: IdempotentOperation[Any]) -> Json:
     Raises:
         Exception: What it failed with for good.
     """
-    tell(operation.listeners, OperationReplayed(policy=operation.name))
     row = replayed.row
+    tell(operation.listeners, OperationReplayed(policy=operation.name, tenant=row.tenant, key=row.key))
     if row.error is not None:
         raise raised_again(decode_failure(row.error), operation.final)
     return decode_json(row.result or "null")

@@ -60,11 +60,12 @@ class ThreadHeart:
             self._begin_anew()
         beat = _ThreadBeat(self, renew, every)
         with self._changed:
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._work, name="orderkit-heartbeats", daemon=True)
+                thread.start()
+                self._thread = thread  # only now: one that could not be started is tried again by the next lease
             self._beats[beat] = time.monotonic() + every
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="orderkit-heartbeats", daemon=True)
-                self._thread.start()
-            elif every < 1.0:
+            if every < 1.0:
                 self._changed.notify()
         return beat
 

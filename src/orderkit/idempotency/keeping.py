@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from orderkit.errors import CommitUnknown, OrderKitError
+from orderkit.errors import CommitUnknown, ConfigurationError, OrderKitError
 from orderkit.idempotency.claims import NO_TIME, Claim, Script, Surroundings, Unit, operations_of
 from orderkit.idempotency.leases import OperationRow, OperationState, Progress, advance_of
 from orderkit.idempotency.operations import Json
@@ -42,8 +42,10 @@ class Keeper:
 
         Raises:
             LeaseLost: Somebody else holds it.
+            ConfigurationError: It has ended.
         """
         async with self._turn:
+            self._check_under_way()
             after = further(self.claim)
             await self._write(after.progress())
             self.claim = after
@@ -68,6 +70,7 @@ class Keeper:
 
         Raises:
             LeaseLost: Somebody else holds the operation, and nothing the script did is kept.
+            ConfigurationError: It has ended.
         """
         last: list[tuple[T, Claim, Progress]] = []
 
@@ -79,14 +82,22 @@ class Keeper:
             return result
 
         async with self._turn:
+            self._check_under_way()
             try:
                 result = await self.around.scripts.run(guarded, together=True)
             except CommitUnknown:
                 if not last or not await self._is_kept(last[0][2]):
                     raise
                 result = last[0][0]
-            self.claim = last[0][1]
+            self.claim, self.ended = last[0][1], last[0][2].result
             return result
+
+    def _check_under_way(self) -> None:
+        if self.ended is not None:
+            raise ConfigurationError(
+                f"The operation {self.claim.operation.name!r} has ended with `complete`, and its answer is kept; what "
+                "came after it was not done. Let `complete` be the last step."
+            )
 
     async def _write(self, progress: Progress) -> None:
         try:

@@ -27,6 +27,11 @@ WorkT_co = TypeVar("WorkT_co", bound=Callable[..., object], covariant=True)
 FOREIGN_KEY_LENGTH = 255
 """How long a key for a foreign system is at most: the longest that payment providers take."""
 
+MOST = 1_000_000
+"""How many operations are looked for at once at most."""
+
+_CENTURY = timedelta(days=36500)
+
 _name_pattern = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
@@ -106,7 +111,7 @@ class IdempotentOperation(Generic[WorkT_co]):
         lease: For how long it is held without a sign of life, as seconds or a `timedelta`; renewed three times as
             often while at work.
         retention: For how long the answer is kept, as seconds or a `timedelta`.
-        listeners: Who is told of replays and takeovers.
+        listeners: Who is told of replays, takeovers and unknown outcomes.
 
     Raises:
         ConfigurationError: It cannot be as it was defined.
@@ -125,7 +130,7 @@ class IdempotentOperation(Generic[WorkT_co]):
             raise ConfigurationError("The work of an operation is a function of its run.")
         if not _lasts(self.lease, timedelta(seconds=0.1), timedelta(hours=1)):
             raise ConfigurationError("The lease of an operation is between a tenth of a second and an hour.")
-        if not _lasts(self.retention, timedelta(hours=24), timedelta(days=36500)):
+        if not _lasts(self.retention, timedelta(hours=24), _CENTURY):
             raise ConfigurationError("The answer of an operation is kept for 24 hours at least and 100 years at most.")
         if not isinstance(self.listeners, tuple) or not all(map(callable, self.listeners)):
             raise ConfigurationError("`listeners` is a tuple of functions of an event.")
@@ -142,12 +147,36 @@ class IdempotentOperation(Generic[WorkT_co]):
 
 
 @attrs.frozen(kw_only=True)
-class OperationReplayed(PolicyEvent):
+class OperationEvent(PolicyEvent):
+    """Something happened to an operation, whose name is that of the policy.
+
+    Attributes:
+        tenant: Whose operation it is.
+        key: Its idempotency key.
+    """
+
+    tenant: str
+    key: str
+
+
+@attrs.frozen(kw_only=True)
+class OperationReplayed(OperationEvent):
     """A repeated request was answered by what its first use had led to."""
 
 
 @attrs.frozen(kw_only=True)
-class OperationTakenOver(PolicyEvent):
+class OperationLost(OperationEvent):
+    """Whoever was at work on an operation was taken over, and what it was about to write was not written.
+
+    Attributes:
+        fence: The number of its claim.
+    """
+
+    fence: int
+
+
+@attrs.frozen(kw_only=True)
+class OperationTakenOver(OperationEvent):
     """An operation whose lease had run out was taken over.
 
     Attributes:
@@ -160,7 +189,7 @@ class OperationTakenOver(PolicyEvent):
 
 
 @attrs.frozen(kw_only=True)
-class OutcomeLost(PolicyEvent):
+class OutcomeLost(OperationEvent):
     """The outcome of a foreign call is unknown.
 
     Attributes:
@@ -188,8 +217,7 @@ def check_work(operation: IdempotentOperation[Any], *, asynchronous: bool) -> No
     Raises:
         ConfigurationError: It is for the other front door, or a generator.
     """
-    if not isinstance(operation, IdempotentOperation):
-        raise ConfigurationError("Give an `IdempotentOperation`, which names the work and says what it ends in.")
+    check_definitions([operation])
     work: object = operation.work
     while isinstance(work, functools.partial):
         work = work.func
@@ -200,6 +228,41 @@ def check_work(operation: IdempotentOperation[Any], *, asynchronous: bool) -> No
             f"The work of {operation.name!r} cannot be done this way; nothing was begun. It is a plain function for "
             "`OrderKit`, an `async def` function for `AsyncOrderKit`, and no generator."
         )
+
+
+def check_definitions(operations: Sequence[object]) -> None:
+    """Refuse what is no definition of an operation, and several of one name, before anything is read or written.
+
+    Raises:
+        ConfigurationError: One is none, or two have the same name.
+    """
+    for operation in operations:
+        if not isinstance(operation, IdempotentOperation):
+            raise ConfigurationError("Give an `IdempotentOperation`, which names the work and says what it ends in.")
+    names = [operation.name for operation in operations if isinstance(operation, IdempotentOperation)]
+    if len(set(names)) < len(names):
+        raise ConfigurationError("Two of these operations have the same name; each has one definition.")
+
+
+def check_seconds(name: str, seconds: object) -> None:
+    """Refuse what is no length of time.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= _CENTURY.total_seconds():  # type: ignore[operator]  # a number, as was seen
+        raise ConfigurationError(f"`{name}` is a number of seconds, zero or more; nothing was done.")
+
+
+def check_limit(limit: object) -> None:
+    """Refuse what is no number of operations.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MOST:
+        raise ConfigurationError(f"`limit` is a whole number from 1 to {MOST}; nothing was done.")
 
 
 def _lasts(time: object, least: timedelta, most: timedelta) -> bool:

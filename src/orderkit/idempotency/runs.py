@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
-from orderkit.errors import ConfigurationError, Conflict, IdempotencyInFlight, NotFound
+from orderkit.errors import ConfigurationError, Conflict, IdempotencyInFlight, LeaseLost, NotFound
 from orderkit.idempotency.claims import (
     Claim,
-    Script,
     Surroundings,
     answer_of,
     claim_or_answer,
@@ -24,28 +23,21 @@ from orderkit.idempotency.leases import OperationRow, OperationState, Replayed
 from orderkit.idempotency.operations import (
     IdempotentOperation,
     Json,
-    OnUnknown,
-    OutcomeLost,
-    OutcomeUnknown,
-    check_name,
+    OperationLost,
+    check_definitions,
+    check_limit,
+    check_seconds,
     check_work,
     foreign_key,
 )
 from orderkit.idempotency.outcomes import (
     Step,
-    decode_json,
     decode_steps,
     done_with,
-    encode_json,
-    failed_with,
-    raised_again,
 )
-from orderkit.idempotency.sending import Sending
+from orderkit.idempotency.steps import Found
 from orderkit.resilience.events import tell
-from orderkit.resilience.policy import Policy
 from orderkit.unit_of_work.changes import KeyReference
-
-T = TypeVar("T")
 
 Begin = Callable[[Keeper], object]
 """Begin the work of a claimed operation: what it returns is the answer, or is awaited for it."""
@@ -63,17 +55,6 @@ class OperationNotFound(NotFound):
 
 
 @attrs.frozen
-class Found:
-    """What looking up a foreign call has shown: that it was done.
-
-    Attributes:
-        value: What it gave.
-    """
-
-    value: object
-
-
-@attrs.frozen
 class OperationReport:
     """How far an operation has come, for the person on call.
 
@@ -82,7 +63,8 @@ class OperationReport:
         key: Its idempotency key.
         state: Whether it is under way, or how it ended.
         recovery_point: The last step that is done.
-        unknown: The foreign calls that were begun and whose outcome is not known.
+        unknown: The foreign calls that were begun and whose outcome is not known. An operation may have ended all the
+            same, where its work has handled the error; its answer stands then, and nothing is to be settled.
         foreign_keys: The keys these were sent with, by call, to look them up by.
         attempts: How many claims there were.
         lapsed: Whether nobody is at work on it, although it is under way.
@@ -130,142 +112,12 @@ class Site:
     asynchronous: bool
 
 
-class Steps:
-    """The steps of one run: each is done once, whoever comes to it and however often."""
-
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
-
-    @property
-    def claim(self) -> Claim:
-        """How far the operation has come."""
-        return self._keeper.claim
-
-    async def call(
-        self,
-        name: str,
-        function: Callable[[str], object],
-        *,
-        policy: Policy | None,
-        on_unknown: OnUnknown,
-        look_up: Callable[[str], object] | None,
-    ) -> Json:
-        """Call something foreign, between two commits: that it was begun, and what came of it.
-
-        Raises:
-            OutcomeUnknown: It was begun before, and it is not to be made again.
-            LeaseLost: Somebody else holds the operation by now.
-            Exception: What the function raised.
-        """
-        check_name(name)
-        step = self.claim.steps.get(name)
-        if step is not None and step.done:
-            return self._outcome(step)
-        key = foreign_key(self.claim.reference, name)
-        if step is None:
-            await self._keeper.keep(lambda claim: claim.begun(name))
-        else:
-            settled = await self._look_up(name, key, look_up, on_unknown)
-            if settled is not None:
-                return await self._done(name, settled.value)
-        sending = Sending(function, policy)
-        try:
-            value = await self._keeper.around.runtime.finish(sending.send(key))
-        except Exception as error:
-            # What an earlier run has sent is not undone by one that could send nothing.
-            unsent = sending.nothing_sent(error) and (step is None or look_up is not None)
-            await self._failed(name, error, unsent=unsent)
-            raise
-        return await self._done(name, value)
-
-    async def _look_up(
-        self, name: str, key: str, look_up: Callable[[str], object] | None, on_unknown: OnUnknown
-    ) -> Found | None:
-        """Find out what a call has done that was begun before; None if it is to be made again."""
-        self._tell_lost(name, None)
-        if look_up is not None:
-            found = await self._keeper.around.runtime.finish(look_up(key))
-            if isinstance(found, Found):
-                return found
-            if found is not None:
-                raise ConfigurationError(
-                    f"`look_up` of step {name!r} returns `Found` with what the call gave, or None if it was never "
-                    "done; the call was not made again."
-                )
-        if on_unknown is OnUnknown.HOLD and look_up is None:
-            raise OutcomeUnknown(self.claim.reference.scope, self.claim.reference.key, name, key)
-        return None
-
-    async def _done(self, name: str, value: object) -> Json:
-        step = done_with(value, name)
-        await self._keeper.keep(lambda claim: claim.reached(name, step))
-        return decode_json(step.value)
-
-    async def _failed(self, name: str, error: Exception, *, unsent: bool) -> None:
-        """Keep what a failed call is known to have done: nothing, what its error says, or that it is unknown."""
-        if self.claim.operation.is_final(error):
-            step = Step(done=True, error=failed_with(error))
-            await self._keeper.keep(lambda claim: claim.reached(name, step))
-        elif unsent:
-            await self._keeper.keep(lambda claim: claim.unbegun(name))
-        else:
-            self._tell_lost(name, type(error).__name__)
-
-    def _tell_lost(self, name: str, error: str | None) -> None:
-        operation = self.claim.operation
-        tell(operation.listeners, OutcomeLost(policy=operation.name, step=name, error=error))
-
-    async def commit(self, name: str, script: Script[object]) -> Json:
-        """Do something in one transaction, together with the note that it is done.
-
-        Raises:
-            LeaseLost: Somebody else holds the operation by now, and nothing was written.
-        """
-        check_name(name)
-        step = self.claim.steps.get(name)
-        if step is not None and step.done:
-            return self._outcome(step)
-
-        def progress(result: object) -> tuple[Claim, Any]:
-            after = self.claim.reached(name, done_with(result, name))
-            return after, after.progress()
-
-        try:
-            await self._keeper.transact(script, progress)
-        except Exception as error:
-            if self.claim.operation.is_final(error):
-                failed = Step(done=True, error=failed_with(error))
-                await self._keeper.keep(lambda claim: claim.reached(name, failed))
-            raise
-        return decode_json(self.claim.steps[name].value)
-
-    async def complete(self, script: Script[object]) -> Json:
-        """Do something in one transaction, together with the end of the operation: what it gives is the answer.
-
-        Raises:
-            LeaseLost: Somebody else holds the operation by now, and nothing was written.
-        """
-        kept: list[str] = []
-
-        def progress(result: object) -> tuple[Claim, Any]:
-            kept[:] = [encode_json(result, "The result of the operation")]
-            return self.claim, self.claim.progress(OperationState.SUCCEEDED, result=kept[0])
-
-        await self._keeper.transact(script, progress)
-        self._keeper.ended = kept[0]
-        return decode_json(kept[0])
-
-    def _outcome(self, step: Step) -> Json:
-        if step.error is not None:
-            raise raised_again(step.error, self.claim.operation.final)
-        return decode_json(step.value)
-
-
 async def run_operation(
     operation: IdempotentOperation[Any], key: str, request: object, *, wait: float, site: Site
 ) -> Json:
     """Do an operation once, and give its answer to every repetition; see `Operations.run`."""
     check_work(operation, asynchronous=site.asynchronous)
+    check_seconds("wait", wait)
     found = await claim_or_answer(operation, key, request, wait=wait, around=site.around)
     if isinstance(found, Replayed):
         return answer_of(found, operation)
@@ -278,13 +130,28 @@ async def _work(claim: Claim, site: Site) -> Json:
     def work() -> Awaitable[object]:
         return site.around.runtime.finish(begin(keeper))
 
-    return await hold(keeper, work)
+    try:
+        return await hold(keeper, work)
+    except LeaseLost:
+        tell(
+            claim.operation.listeners,
+            OperationLost(
+                policy=claim.operation.name,
+                tenant=claim.reference.tenant,
+                key=claim.reference.key,
+                fence=claim.fence,
+            ),
+        )
+        raise
 
 
 async def find_stuck(
     operations: Sequence[IdempotentOperation[Any]], grace: float, limit: int, around: Surroundings
 ) -> list[KeyReference]:
     """Return operations of every tenant that are under way with nobody at work on them; see `Operations.stuck`."""
+    check_definitions(operations)
+    check_seconds("grace", grace)
+    check_limit(limit)
     names, lapse = [operation.name for operation in operations], timedelta(seconds=grace)
     return await around.scripts.run(
         lambda unit: operations_of(unit).stuck(names, grace=lapse, limit=limit, now=around.now())
@@ -293,6 +160,7 @@ async def find_stuck(
 
 async def resume(operations: Sequence[IdempotentOperation[Any]], grace: float, limit: int, site: Site) -> Resumed:
     """Bring operations of every tenant to their end that were left behind; see `Operations.resume`."""
+    check_definitions(operations)
     for operation in operations:
         check_work(operation, asynchronous=site.asynchronous)
     named = {operation.name: operation for operation in operations}
@@ -325,8 +193,10 @@ async def settle(
     operation: IdempotentOperation[Any], key: str, step: str, *, outcome: Found | None, around: Surroundings
 ) -> None:
     """Say what came of a foreign call whose outcome is unknown; see `Operations.settle`."""
-    reference = key_reference(around.scripts.tenant, operation.name, key)
-    row = await _read(reference, around)
+    check_definitions([operation])
+    if outcome is not None and not isinstance(outcome, Found):
+        raise ConfigurationError("`outcome` is `Found` with what the call gave, or None if it was never done.")
+    row = await _read(key_reference(around.scripts.tenant, operation.name, key), around)
     if row is None:
         raise OperationNotFound(operation.name, key)
     _check_open(step, decode_steps(row.steps), operation, key, ended=row.finished)
@@ -348,12 +218,29 @@ def _check_open(
 ) -> None:
     if step not in steps:
         raise OperationNotFound(operation.name, key)
-    if ended or steps[step].done:
-        raise Conflict(f"What came of step {step!r} is known by now, or of no use any more; nothing was changed.")
+    if steps[step].done:
+        raise Conflict(f"What came of step {step!r} is known by now; nothing was changed.")
+    if ended:
+        raise Conflict("The operation has ended: its answer stands, whatever came of this call. Nothing was changed.")
+
+
+async def abandon(operation: IdempotentOperation[Any], key: str, around: Surroundings) -> None:
+    """Forget an operation that has not ended; see `Operations.abandon`."""
+    check_definitions([operation])
+    row = await _read(key_reference(around.scripts.tenant, operation.name, key), around)
+    if row is None:
+        raise OperationNotFound(operation.name, key)
+    if row.finished:
+        raise Conflict("The operation has ended, and its answer is kept for as long as was said; nothing was changed.")
+    claim = await take_over(Claim.of(operation, row), row, around)
+    if claim is None:
+        raise IdempotencyInFlight(key)
+    await around.scripts.run(lambda unit: operations_of(unit).drop(claim.hold))
 
 
 async def report(operation: IdempotentOperation[Any], key: str, around: Surroundings) -> OperationReport | None:
     """Return how far an operation has come; None if none was started under this key."""
+    check_definitions([operation])
     reference = key_reference(around.scripts.tenant, operation.name, key)
     stored = await around.scripts.run(lambda unit: operations_of(unit).read(reference, now=around.now()))
     if stored is None:

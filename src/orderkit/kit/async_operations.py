@@ -14,7 +14,9 @@ from orderkit.idempotency.heartbeats import LoopHeart
 from orderkit.idempotency.keeping import Keeper
 from orderkit.idempotency.operations import IdempotentOperation, Json, OnUnknown, foreign_key
 from orderkit.idempotency.outcomes import decode_json, request_as
-from orderkit.idempotency.runs import Found, OperationReport, Resumed
+from orderkit.idempotency.runs import OperationReport, Resumed
+from orderkit.idempotency.sending import ForeignCall
+from orderkit.idempotency.steps import Found, Steps
 from orderkit.kit.assembly import Assembly
 from orderkit.kit.front import Transaction
 from orderkit.kit.operations import GRACE, lease_clock, within
@@ -53,7 +55,7 @@ class AsyncOperationRun:
 
     def __init__(self, keeper: Keeper, assembly: Assembly) -> None:
         self._keeper = keeper
-        self._steps = runs.Steps(keeper)
+        self._steps = Steps(keeper)
         self._assembly = assembly
 
     @property
@@ -93,8 +95,8 @@ class AsyncOperationRun:
         look_up: Callable[[str], Awaitable[Found | None]] | None = None,
     ) -> T:
         """Call something foreign, safely; see `OperationRun.call`. `function` and `look_up` may be `async`."""
-        given = self._steps.call(step, function, policy=policy, on_unknown=on_unknown, look_up=look_up)
-        return cast("T", await given)
+        made = ForeignCall(function, policy, on_unknown, look_up, asynchronous=True)
+        return cast("T", await self._steps.call(step, made))
 
     async def commit(self, step: str, work: Callable[[Transaction], T]) -> T:
         """Do something to orders, by one commit together with the note that it is done; see `OperationRun.commit`.
@@ -154,6 +156,10 @@ class AsyncOperations:
     ) -> None:
         """Say what came of a foreign call whose outcome is unknown; see `Operations.settle`."""
         await runs.settle(operation, key, step, outcome=outcome, around=self._site.around)
+
+    async def abandon(self, operation: IdempotentOperation[AsyncWork], *, key: str) -> None:
+        """Forget an operation that has not ended and that nobody is at work on; see `Operations.abandon`."""
+        await runs.abandon(operation, key, self._site.around)
 
     async def report(self, operation: IdempotentOperation[AsyncWork], *, key: str) -> OperationReport | None:
         """Return how far an operation has come; None if none was started under this key."""

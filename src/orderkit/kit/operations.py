@@ -15,7 +15,9 @@ from orderkit.idempotency.claims import Script, Surroundings
 from orderkit.idempotency.keeping import Keeper
 from orderkit.idempotency.operations import IdempotentOperation, Json, OnUnknown, foreign_key
 from orderkit.idempotency.outcomes import decode_json, request_as
-from orderkit.idempotency.runs import Found, OperationReport, Resumed
+from orderkit.idempotency.runs import OperationReport, Resumed
+from orderkit.idempotency.sending import ForeignCall
+from orderkit.idempotency.steps import Found, Steps
 from orderkit.kit.assembly import Assembly
 from orderkit.kit.front import Transaction
 from orderkit.kit.runners import BackendRunner, KitUnit, UnitRunner, finished
@@ -89,7 +91,7 @@ class OperationRun:
 
     def __init__(self, keeper: Keeper, assembly: Assembly) -> None:
         self._keeper = keeper
-        self._steps = runs.Steps(keeper)
+        self._steps = Steps(keeper)
         self._assembly = assembly
 
     @property
@@ -136,7 +138,8 @@ class OperationRun:
         Args:
             step: What the call is named, within the operation.
             function: Makes the call, given the key that the other side is to know it by; what it returns is kept.
-            policy: What surrounds the call: retries, a breaker, time-outs.
+            policy: What surrounds the call: retries, a breaker, time-outs; declared `KEYED` where the other side knows
+                the key, `SAFE` where it only reads. Nothing that answers in its place.
             on_unknown: What is done about a call whose outcome is unknown.
             look_up: Asks the other side, by the key, for a call whose outcome is unknown: returns `Found` with what
                 the function would have returned, or None if it was never done.
@@ -145,12 +148,13 @@ class OperationRun:
             What the function returned, as JSON keeps it.
 
         Raises:
+            ConfigurationError: It cannot be called this way, or inside of another step; nothing of it was begun.
             OutcomeUnknown: The outcome of the call is unknown, and it is to be held.
             LeaseLost: Somebody else holds the operation by now.
             Exception: What the function raised.
         """
-        given = self._steps.call(step, function, policy=policy, on_unknown=on_unknown, look_up=look_up)
-        return cast("T", drive(given))
+        made = ForeignCall(function, policy, on_unknown, look_up, asynchronous=False)
+        return cast("T", drive(self._steps.call(step, made)))
 
     def commit(self, step: str, work: Callable[[Transaction], T]) -> T:
         """Do something to orders, by one commit together with the note that it is done.
@@ -279,6 +283,24 @@ class Operations:
             NotJson: The value is no JSON.
         """
         drive(runs.settle(operation, key, step, outcome=outcome, around=self._site.around))
+
+    def abandon(self, operation: IdempotentOperation[Work], *, key: str) -> None:
+        """Forget an operation that has not ended and that nobody is at work on: for one that is never to go on.
+
+        What its steps have done stays done, and what was called stays called: nothing is taken back, and whether a call
+        that is unknown was made is not known any more. The key is free, so that a repetition begins anew, under the
+        same foreign keys. Look at `report` first, and put right by hand what is half done.
+
+        Args:
+            operation: Which operation.
+            key: Its idempotency key.
+
+        Raises:
+            OperationNotFound: No such operation was started.
+            Conflict: It has ended.
+            IdempotencyInFlight: Somebody is at work on it.
+        """
+        drive(runs.abandon(operation, key, self._site.around))
 
     def report(self, operation: IdempotentOperation[Work], *, key: str) -> OperationReport | None:
         """Return how far an operation has come; None if none was started under this key."""

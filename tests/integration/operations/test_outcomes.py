@@ -234,7 +234,7 @@ def test_what_comes_after_the_end_does_not_change_the_answer(
     assert states(place, tenant) == ["succeeded"]
 
 
-def test_listeners_are_told(operations: Operations, provider: Provider, clock: ManualClock) -> None:
+def test_listeners_are_told_whose_operation_it_is(tenant: str, operations: Operations, provider: Provider) -> None:
     told: list[Any] = []
     lost = [TimeoutError()]
     provider.breaks = lambda key: (_ for _ in ()).throw(lost.pop()) if lost else None
@@ -243,11 +243,12 @@ def test_listeners_are_told(operations: Operations, provider: Provider, clock: M
         operations.run(shop, key="k")
     operations.run(shop, key="k")
     operations.run(shop, key="k")
+    whose: Any = {"policy": "shop", "tenant": tenant, "key": "k"}
     assert told == [
-        OutcomeLost(policy="shop", step="reserve", error="TimeoutError"),
-        OperationTakenOver(policy="shop", recovery_point="started", attempts=2),
-        OutcomeLost(policy="shop", step="reserve", error=None),
-        OperationReplayed(policy="shop"),
+        OutcomeLost(**whose, step="reserve", error="TimeoutError"),
+        OperationTakenOver(**whose, recovery_point="started", attempts=2),
+        OutcomeLost(**whose, step="reserve", error=None),
+        OperationReplayed(**whose),
     ]
 
 
