@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Iterator, Mapping
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, cast
 
 from orderkit.errors import OrderKitError
 from orderkit.http.libraries import Library
 from orderkit.http.rejections import joined
 from orderkit.http.ways import Ways
-from orderkit.resilience import AttemptTimeout, Deadline, Policy, TimedOut, conditions, time_left
+from orderkit.resilience import Policy, TimedOut, conditions
+from orderkit.resilience.deadlines import Term, term
 from orderkit.resilience.events import tell
 from orderkit.resilience.rejections import DeadlineExceeded
 from orderkit.resilience.runtimes import Overtime, drive
@@ -31,13 +32,12 @@ class Bound:
         self._library = library
         self._policy = policy
         self._request = request
-        self._allowed = time_left()
-        self._until = None if self._allowed is None else conditions.present.monotonic() + self._allowed
+        self._term = term()
 
     @property
     def left(self) -> float | None:
         """How many seconds are left; None where there is no bound."""
-        return None if self._until is None else self._until - conditions.present.monotonic()
+        return None if self._term is None else self._term.until - conditions.present.monotonic()
 
     @property
     def is_over(self) -> bool:
@@ -67,13 +67,10 @@ class Bound:
             kind: As what error of the library it is caught, too.
         """
         policy = self._policy
-        bounds = (layer for layer in reversed(policy.layers) if isinstance(layer, Deadline | AttemptTimeout))
-        # Where the policy has none itself, an application's own deadline is around the request.
-        layer = next(bounds, None)
-        seconds = (self._allowed or 0.0) if layer is None else layer.seconds
-        name = Deadline.kind if layer is None else layer.kind
-        tell(policy.listeners, TimedOut(policy=policy.name, layer=name, seconds=seconds))
-        error = DeadlineExceeded(policy.name, seconds, sent=True)
+        # There is one: without it no time is ever over.
+        over = cast("Term", self._term)
+        tell(policy.listeners, TimedOut(policy=policy.name, layer=over.layer, seconds=over.seconds))
+        error = DeadlineExceeded(over.policy, over.seconds, sent=True)
         return joined(error, kind or self._library.timeout_error, self._request)
 
 

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Generic, TypedDict, cast
 
-import attrs
-
 from orderkit.errors import Rejected
 from orderkit.http.bodies import Bound, Timeouts
 from orderkit.http.idempotency import KEY_HEADER
@@ -16,7 +14,7 @@ from orderkit.http.rejections import joined
 from orderkit.http.targets import Targets, kind_of, origin_of
 from orderkit.http.ways import Ways
 from orderkit.resilience import Policy, Registry, Retry
-from orderkit.resilience.rejections import DeadlineExceeded
+from orderkit.resilience.rejections import DeadlineExceeded, note
 
 FAILED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """The statuses that another attempt may mend, or that say that the other side is not well."""
@@ -175,6 +173,5 @@ class _Exchange(Generic[RequestT, ResponseT]):
         for layer in self._policy.layers:
             if not isinstance(layer, Retry):
                 continue
-            verdict = attrs.evolve(layer, attempts=2).judge(error, 1, self._policy.operation)
-            if isinstance(verdict, float):
-                error.add_note("Not retried: the body of the request is a stream, which can be sent only once.")
+            if layer.refusal(error, self._policy.operation) is None:
+                note(error, "Not retried: the body of the request is a stream, which can be sent only once.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orderkit.resilience.bulkhead import Bulkhead
     from orderkit.resilience.cache import AsyncCache, Cache, ReadThrough
     from orderkit.resilience.circuits import CircuitState
-    from orderkit.resilience.deadlines import AttemptTimeout, Deadline, time_left
+    from orderkit.resilience.deadlines import AttemptTimeout, Deadline, no_deadline, time_left
     from orderkit.resilience.events import (
         CacheAnswered,
         CallRejected,
@@ -108,6 +108,7 @@ _HOMES = {
     "SlowCalls": "orderkit.resilience.tripping",
     "TimedOut": "orderkit.resilience.events",
     "Verdict": "orderkit.resilience.breaker",
+    "no_deadline": "orderkit.resilience.deadlines",
     "nothing_sent": "orderkit.resilience.operations",
     "read_retry_after": "orderkit.resilience.backoff",
     "time_left": "orderkit.resilience.deadlines",
@@ -164,6 +165,7 @@ __all__ = [
     "SlowCalls",
     "TimedOut",
     "Verdict",
+    "no_deadline",
     "nothing_sent",
     "read_retry_after",
     "time_left",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from email.message import Message
 from email.utils import parsedate_to_datetime
 
 import attrs
@@ -89,12 +90,12 @@ def _aware(when: datetime) -> datetime:
 
 
 def asked_by(error: BaseException) -> float | None:
-    """Return the seconds an error asks to wait: its `retry_after`, or the header of the response it carries."""
+    """Return the seconds an error asks to wait: its `retry_after`, or the header of the response it carries or is."""
     own = getattr(error, "retry_after", None)
     if own is not None:
         return read_retry_after(own)
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    if not isinstance(headers, Mapping):
+    headers = getattr(getattr(error, "response", error), "headers", None)
+    if not isinstance(headers, Mapping | Message):
         return None
     told = (value for name, value in headers.items() if str(name).lower() == "retry-after")
     return read_retry_after(next(told, None))
@@ -102,5 +103,9 @@ def asked_by(error: BaseException) -> float | None:
 
 def is_throttled(error: BaseException) -> bool:
     """Tell whether an error says that there were too many calls: status 429, which did none of the work."""
-    response = getattr(error, "response", None)
-    return getattr(response, "status_code", None) == 429 or getattr(error, "status_code", None) == 429
+    sources = (error, getattr(error, "response", None))
+    return any(getattr(source, name, None) == 429 for source in sources for name in _STATUSES)
+
+
+# Of httpx and requests, of aiohttp, and of urllib.
+_STATUSES = ("status_code", "status", "code")

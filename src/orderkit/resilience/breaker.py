@@ -17,7 +17,7 @@ from orderkit.errors import ConfigurationError, Rejected
 from orderkit.resilience import conditions
 from orderkit.resilience.circuits import Circuit, CircuitState
 from orderkit.resilience.events import CallRejected, CircuitChanged, Listener, PolicyEvent, tell
-from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
+from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted, listening, plain
 from orderkit.resilience.rejections import CircuitOpen, DeadlineExceeded
 from orderkit.resilience.sharing import SharedCircuit
 from orderkit.resilience.tripping import ConsecutiveFailures, Trip
@@ -113,13 +113,17 @@ class CircuitBreaker(Layer):
     ) -> None:
         if not isinstance(name, str) or not name:
             raise InvalidPolicy("A breaker has a name, by which errors and events tell it from others.")
+        for trip in trips:
+            if not isinstance(trip, Trip) or isinstance(trip, type):
+                raise InvalidPolicy(f"A breaker opens by rules, such as `ConsecutiveFailures(5)`; {trip!r} is none.")
+        plain(classify, "`classify`")
         self.name = name
         self._trips: tuple[Trip, ...] = trips or (ConsecutiveFailures(),)
         self._open_for = checked(open_for, "The seconds a breaker stays open")
         self._probes = counted(probes, "The probes of a breaker")
         self._classify = classify
         self._shared = shared
-        self._listeners = tuple(listeners)
+        self._listeners = listening(listeners)
         self._lock = threading.Lock()
         self._circuit = Circuit(self._trips, self._probes)
         self.is_timed = self._circuit.is_timed
@@ -338,7 +342,12 @@ class CircuitBreaker(Layer):
             if self._shared is not None and (is_over or isinstance(error, Exception)):
                 await self._shared.publish(self, invocation)
             raise
-        if not self.is_clean or permit.probe:
+        if invocation.late is not None:
+            late, invocation.late = invocation.late, None
+            self.failed(permit, late, begun, listeners=invocation.listeners)
+            if self._shared is not None:
+                await self._shared.publish(self, invocation)
+        elif not self.is_clean or permit.probe:
             self.succeeded(permit, begun, listeners=invocation.listeners)
         return result
 

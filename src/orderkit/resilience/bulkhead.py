@@ -99,6 +99,10 @@ class Bulkhead(Layer):
             else:
                 self._under_way -= 1
 
+    def for_target(self, name: str) -> Bulkhead:
+        """Return an empty bulkhead of the same size: one target that is slow takes the places of no other."""
+        return Bulkhead(self._limit, waiting=self._places, max_wait=self._max_wait)
+
     def settings(self) -> Mapping[str, object]:
         """Return what it was built with."""
         return {"limit": self._limit, "waiting": self._places, "max_wait": self._max_wait}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import attrs
 
@@ -18,11 +18,33 @@ from orderkit.resilience.runtimes import Overtime
 
 T = TypeVar("T")
 
-_until: ContextVar[float | None] = ContextVar("orderkit_deadline", default=None)
+
+class Term(NamedTuple):
+    """When the time is over that a policy allows.
+
+    Attributes:
+        until: The end, by the monotonic clock.
+        policy: The name of the policy.
+        layer: Which of its layers sets it.
+        seconds: How long it allows.
+    """
+
+    until: float
+    policy: str
+    layer: str
+    seconds: float
+
+
+_term: ContextVar[Term | None] = ContextVar("orderkit_deadline", default=None)
+
+
+def term() -> Term | None:
+    """Return which of all deadlines around this code is over first."""
+    return _term.get()
 
 
 def time_left() -> float | None:
-    """Return the seconds left of the innermost deadline around this code; None where there is none.
+    """Return the seconds left of the deadlines around this code, by the one that is over first; None without any.
 
     An adapter sets its time-outs by it: what a thread waits for cannot be interrupted from outside.
 
@@ -30,19 +52,34 @@ def time_left() -> float | None:
         >>> time_left() is None
         True
     """
-    until = _until.get()
-    return None if until is None else max(0.0, until - conditions.present.monotonic())
+    term = _term.get()
+    return None if term is None else max(0.0, term.until - conditions.present.monotonic())
 
 
 @contextmanager
-def _bounded(until: float) -> Generator[None]:
-    outer = _until.get()
-    _until.set(until if outer is None else min(until, outer))
+def no_deadline() -> Generator[None]:
+    """Let no deadline count in a block: what is begun there may outlive the call it is begun in.
+
+    A task or a thread that is begun inside of a call inherits its deadline, and would meet it long after the call.
+
+    Example:
+        >>> with no_deadline():
+        ...     time_left() is None
+        True
+    """
+    with _bounded(None):
+        yield
+
+
+@contextmanager
+def _bounded(term: Term | None) -> Generator[None]:
+    outer = _term.get()
+    _term.set(term)
     try:
         yield
     finally:
         # Not by a token: a block may be left in another context than it was entered in.
-        _until.set(outer)
+        _term.set(outer)
 
 
 async def _within(layer: Deadline | AttemptTimeout, whole: bool, invocation: Invocation[T], inner: Step) -> T:
@@ -51,22 +88,29 @@ async def _within(layer: Deadline | AttemptTimeout, whole: bool, invocation: Inv
     Raises:
         DeadlineExceeded: The time is over.
     """
-    left = time_left()
-    seconds = layer.seconds if left is None else min(layer.seconds, left)
-    if seconds <= 0:
-        raise _exceeded(layer, invocation, sent=False)
-    with _bounded(conditions.present.monotonic() + seconds):
+    now, outer = conditions.present.monotonic(), _term.get()
+    term = Term(now + layer.seconds, invocation.policy, layer.kind, layer.seconds)
+    if outer is not None and outer.until < term.until:
+        term = outer
+    with _bounded(term):
+        if term.until <= now:
+            raise exceeded(invocation, sent=False)
         work: Any = inner(invocation)
         try:
-            result: T = await invocation.runtime.within(seconds, work, invocation if whole else None)
+            result: T = await invocation.runtime.within(term.until - now, work, invocation if whole else None)
         except Overtime:
-            raise _exceeded(layer, invocation, sent=True) from None
+            raise exceeded(invocation) from (invocation.failure if whole else None)
+        if not (whole or invocation.runtime.interrupts) and conditions.present.monotonic() > term.until:
+            invocation.late = exceeded(invocation)
     return result
 
 
-def _exceeded(layer: Deadline | AttemptTimeout, invocation: Invocation[Any], *, sent: bool) -> DeadlineExceeded:
-    invocation.tell(TimedOut(policy=invocation.policy, layer=layer.kind, seconds=layer.seconds))
-    return DeadlineExceeded(invocation.policy, layer.seconds, sent=sent)
+def exceeded(invocation: Invocation[Any], *, sent: bool = True) -> DeadlineExceeded:
+    """Return the error of a call whose time is over, by the deadline around this code, and tell it."""
+    # There is one: without it no time is ever over.
+    term = cast("Term", _term.get())
+    invocation.tell(TimedOut(policy=invocation.policy, layer=term.layer, seconds=term.seconds))
+    return DeadlineExceeded(term.policy, term.seconds, sent=sent)
 
 
 @attrs.frozen
@@ -111,7 +155,8 @@ class Deadline(Layer):
 class AttemptTimeout(Layer):
     """Bound each attempt, so that one that hangs counts as failed and leaves time for another.
 
-    Interrupts as `Deadline` does: in an event loop.
+    Interrupts as `Deadline` does: in an event loop. In a thread, an attempt that took too long and returned
+    nevertheless is told as `TimedOut`, and is a failure to the breaker; what it returned is the result.
 
     Args:
         seconds: How long an attempt may take.

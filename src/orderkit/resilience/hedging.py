@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
 import attrs
 
-from orderkit.resilience.deadlines import AttemptTimeout, Deadline, time_left
+from orderkit.resilience.deadlines import AttemptTimeout, Deadline, exceeded, time_left
 from orderkit.resilience.events import HedgeStarted
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
 from orderkit.resilience.operations import Operation
-from orderkit.resilience.rejections import DeadlineExceeded
 from orderkit.resilience.runtimes import Overtime
 
 T = TypeVar("T")
@@ -21,9 +21,10 @@ T = TypeVar("T")
 class Hedge(Layer):
     """Begin another attempt when one has taken so long, and return what the first to succeed gives.
 
-    An attempt that fails is not followed by another: that is what `Retry` is for. In an event loop the attempts that
-    lose are cancelled. Threads cannot be: there each attempt has a thread of its own, and those that lose end by
-    themselves. (Dean and Barroso, "The Tail at Scale", 2013.)
+    An attempt that fails is not followed by another: that is what `Retry` is for. Where the policy has a retry with a
+    budget, each further attempt takes out of it what a retry does. In an event loop the attempts that lose are
+    cancelled, and clean up while the result is in use already. Threads cannot be: there each attempt has a thread of
+    its own, and those that lose end by themselves. (Dean and Barroso, "The Tail at Scale", 2013.)
 
     Args:
         after: Seconds after which another attempt begins; the 95th percentile of the call is a good choice.
@@ -43,16 +44,19 @@ class Hedge(Layer):
     async def around(self, invocation: Invocation[T], inner: Step) -> T:
         """Return the result of the first attempt to succeed."""
 
-        def start(attempt: int) -> Awaitable[T]:
+        def start(attempt: int) -> Awaitable[T] | None:
             if attempt > 1:
+                budget = invocation.budget
+                if budget is not None and not budget.take(throttled=False):
+                    return None
                 invocation.tell(HedgeStarted(policy=invocation.policy, attempt=attempt))
-            return inner(invocation)
+            # What is noted of one attempt is not to be taken for that of another.
+            return inner(copy.copy(invocation))
 
-        left = time_left()
         try:
-            return await invocation.runtime.race(start, self.attempts, self.after, left)
+            return await invocation.runtime.race(start, self.attempts, self.after, time_left())
         except Overtime:
-            raise DeadlineExceeded(invocation.policy, left or 0.0, sent=True) from None
+            raise exceeded(invocation) from None
 
     def settings(self) -> Mapping[str, object]:
         """Return what it was built with."""

@@ -7,8 +7,9 @@ hand: everything it awaits of its runtime is then done at once, in the thread of
 from __future__ import annotations
 
 import enum
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from orderkit.errors import ConfigurationError
@@ -18,6 +19,8 @@ from orderkit.resilience.operations import Operation
 if TYPE_CHECKING:
     from asyncio import Timeout
 
+    from orderkit.resilience.budgets import RetryBudget
+    from orderkit.resilience.rejections import DeadlineExceeded
     from orderkit.resilience.runtimes import Runtime
 
 T = TypeVar("T")
@@ -54,9 +57,26 @@ class Invocation(Generic[T]):
         operation: What repeating the call would do.
         listeners: Who is told what happens.
         timeout: The bound of the whole call in an event loop, if it has one.
+        budget: What further attempts may take, if there is a bound.
+        raised: What the function itself has raised last, in contrast to a layer.
+        failure: What the last attempt has failed with, if it was to be repeated.
+        late: What an attempt would have failed with that took too long in a thread, and returned nevertheless.
     """
 
-    __slots__ = ("args", "function", "kwargs", "listeners", "operation", "policy", "runtime", "timeout")
+    __slots__ = (
+        "args",
+        "budget",
+        "failure",
+        "function",
+        "kwargs",
+        "late",
+        "listeners",
+        "operation",
+        "policy",
+        "raised",
+        "runtime",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -77,6 +97,10 @@ class Invocation(Generic[T]):
         self.operation = operation
         self.listeners = listeners
         self.timeout: Timeout | None = None
+        self.budget: RetryBudget | None = None
+        self.raised: Exception | None = None
+        self.failure: Exception | None = None
+        self.late: DeadlineExceeded | None = None
 
     def tell(self, event: PolicyEvent) -> None:
         """Tell the policy's listeners what happened."""
@@ -147,6 +171,32 @@ def checked(value: float, name: str, *, least: float = 0.0, above: bool = True) 
         bound = "above" if above else "at least"
         raise InvalidPolicy(f"{name} must be a number {bound} {least:g} and at most {_MOST}; nothing was built.")
     return value
+
+
+def plain(function: object, name: str) -> None:
+    """Refuse what is no function, and one whose result would have to be awaited.
+
+    Raises:
+        InvalidPolicy: It is such.
+    """
+    # Of an instance with a method for it, the method says whether it is `async`.
+    called = getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is looked at
+    if not callable(function) or any(map(inspect.iscoroutinefunction, (function, called))):
+        raise InvalidPolicy(f"{name} must be a function that is not `async`, unlike {function!r}; nothing was built.")
+
+
+def listening(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    """Return listeners, each of which can be told.
+
+    Raises:
+        InvalidPolicy: One of them cannot, or there is one alone instead of several.
+    """
+    if not isinstance(listeners, Iterable):
+        raise InvalidPolicy(f"`listeners` are several functions: `[{listeners!r}]`; nothing was built.")
+    listed = tuple(listeners)
+    for listener in listed:
+        plain(listener, "A listener")
+    return listed
 
 
 def counted(value: int, name: str, *, least: int = 1) -> int:

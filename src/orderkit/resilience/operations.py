@@ -29,7 +29,8 @@ def nothing_sent(error: BaseException) -> bool:
     """Tell whether an error shows that the request never left: the call can be repeated whatever it does.
 
     What a local rejection, a refused connection or an unknown host is raised for cannot have arrived; neither can what
-    `httpx` and `httpx2` raise before they have a connection. Everything else may have.
+    `httpx` and `httpx2` raise before they have a connection. Everything else may have. It tells it of one call: where a
+    function makes several, the error of the last says nothing of those before it.
     """
     if isinstance(error, Rejected | ConnectionRefusedError | socket.gaierror):
         return True

@@ -14,10 +14,10 @@ import attrs
 from orderkit.resilience import blocks, conditions
 from orderkit.resilience.breaker import CircuitBreaker
 from orderkit.resilience.events import Listener
-from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step
+from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, listening
 from orderkit.resilience.operations import Operation
 from orderkit.resilience.retrying import Retry
-from orderkit.resilience.runtimes import LAZY, LOOP, THREAD, Runtime, drive, refuse_lazy
+from orderkit.resilience.runtimes import EAGER, LOOP, THREAD, Runtime, drive, refuse_lazy
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,15 +60,14 @@ class Policy:
         name: str | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
-        _check(layers, operation)
-        declared = Operation.UNSAFE if operation is None else operation
+        declared = _checked(layers, operation)
         for layer in layers:
             layer.check(declared, layers)
         breaker = next((layer for layer in layers if isinstance(layer, CircuitBreaker)), None)
         self._layers = layers
         self._operation = declared
         self._name = name or ("policy" if breaker is None else breaker.name)
-        self._listeners = tuple(listeners)
+        self._listeners = listening(listeners)
         self._step = _composed(layers, _invoke)
         self._block = _composed(layers, blocks.suspend) if all(layer.holds for layer in layers) else None
         self._plain = _plain_calls(layers, self._listeners)
@@ -99,7 +98,7 @@ class Policy:
         """Return a function, synchronous or not as the given one is, that is called through the policy.
 
         Raises:
-            InvalidPolicy: It is a generator or a class.
+            InvalidPolicy: It is a generator or a class, or no function.
         """
         if isinstance(function, type):
             raise InvalidPolicy("A policy surrounds functions; surround the methods of a class that call others.")
@@ -120,7 +119,7 @@ class Policy:
         Raises:
             Rejected: It was not let through.
             DeadlineExceeded: Its time was over.
-            InvalidPolicy: It is a generator, or a plain function that returned a coroutine.
+            InvalidPolicy: It is a generator, or a plain function that returned something to be awaited.
             Exception: What the function itself raised in the end.
         """
         if is_asynchronous(function):
@@ -237,7 +236,7 @@ class _PlainCalls:
             begun = conditions.present.monotonic() if breaker.is_timed else 0.0
             try:
                 result = function(*args, **kwargs)
-                if type(result) in LAZY:
+                if type(result) not in EAGER:
                     refuse_lazy(result)
             except BaseException as error:
                 breaker.failed(permit, error, begun, listeners=listeners)
@@ -250,7 +249,9 @@ class _PlainCalls:
                 if budget is not None:
                     budget.give_back(1)
                 return result
-            return cast("T", drive(retry.again(invocation(function, args, kwargs, THREAD), rest, first)))
+            failed = invocation(function, args, kwargs, THREAD)
+            failed.raised = first
+            return cast("T", drive(retry.again(failed, rest, first)))
 
         return called
 
@@ -258,9 +259,13 @@ class _PlainCalls:
 async def _invoke(invocation: Invocation[T]) -> T:
     """Call the function itself, inside all layers."""
     around = conditions.present.around
-    if around is None:
-        return await invocation.runtime.invoke(invocation)
-    return cast("T", await around(invocation, invocation.runtime.invoke))
+    try:
+        if around is None:
+            return await invocation.runtime.invoke(invocation)
+        return cast("T", await around(invocation, invocation.runtime.invoke))
+    except Exception as error:
+        invocation.raised = error
+        raise
 
 
 def _composed(layers: Sequence[Layer], innermost: Step) -> Step:
@@ -281,8 +286,8 @@ def _plain_calls(layers: Sequence[Layer], listeners: Sequence[Listener]) -> _Pla
             return None
 
 
-def _check(layers: Sequence[Layer], operation: Operation | None) -> None:
-    """Refuse layers that cannot stand together, or in this order."""
+def _checked(layers: Sequence[Layer], operation: Operation | None) -> Operation:
+    """Refuse layers that cannot stand together, or in this order; return what repeating a call would do."""
     for layer in layers:
         if not isinstance(layer, Layer):
             raise InvalidPolicy(f"A policy is made of layers; {layer!r} is none.")
@@ -302,8 +307,11 @@ def _check(layers: Sequence[Layer], operation: Operation | None) -> None:
                 f"A policy with {repeating[0]} must say what repeating a call would do: `operation=Operation.SAFE`, "
                 "`IDEMPOTENT`, `KEYED` or `UNSAFE`."
             )
-    elif not isinstance(operation, Operation):
-        raise InvalidPolicy("`operation` is one of `Operation`.")
+        return Operation.UNSAFE
+    try:
+        return Operation(operation)
+    except ValueError:
+        raise InvalidPolicy(f"`operation` is one of `Operation`, not {operation!r}.") from None
 
 
 _LAZY_CODE = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -313,12 +321,16 @@ def is_asynchronous(function: Callable[..., object]) -> bool:
     """Tell whether calling a function gives a coroutine.
 
     Raises:
-        InvalidPolicy: It gives a generator, whose work begins only after the policy is through with it.
+        InvalidPolicy: It is no function, or gives a generator, whose work begins after the policy is through with it.
     """
     code = getattr(function, "__code__", None)
     if code is None:
         while isinstance(function, functools.partial):
             function = function.func
+        if not callable(function) or isinstance(function, classmethod | staticmethod):
+            raise InvalidPolicy(
+                f"A policy surrounds functions, which {function!r} is not; other decorators go above it."
+            )
         called = function if inspect.isroutine(function) or isinstance(function, type) else type(function).__call__
         code = getattr(function, "__code__", None) or getattr(called, "__code__", None)
     flags: int = getattr(code, "co_flags", 0)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from orderkit.errors import OrderKitError, Rejected
+
+
+def note(error: BaseException, text: str) -> None:
+    """Say something on an error, once, if it lets anything be said on it: some cannot be changed."""
+    with suppress(Exception):
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
 
 
 class CircuitOpen(Rejected):

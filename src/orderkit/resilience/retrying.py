@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import attrs
 
+from orderkit.errors import Rejected
 from orderkit.resilience import conditions
-from orderkit.resilience.backoff import Backoff, asked_by, is_throttled
+from orderkit.resilience.backoff import Backoff, asked_by, is_throttled, read_retry_after
 from orderkit.resilience.budgets import RetryBudget
 from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import RetryGivenUp, RetryScheduled
-from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, counted
+from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, counted, plain
 from orderkit.resilience.operations import Operation, nothing_sent
-from orderkit.resilience.rejections import CircuitOpen
+from orderkit.resilience.rejections import CircuitOpen, DeadlineExceeded, note
 from orderkit.resilience.runtimes import carried
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("orderkit.resilience")
 
 Errors = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 """Which errors are meant: a class, several, or a function that tells."""
@@ -35,7 +40,8 @@ def errors_of(errors: Errors, layer: str) -> Callable[[Exception], bool]:
     if not isinstance(errors, type | tuple):
         if not callable(errors):
             raise InvalidPolicy(f"Say with `on` which errors {layer} is for: classes, or a function that tells.")
-        return errors
+        plain(errors, "`on`")
+        return functools.partial(_told, errors)
     kinds = errors if isinstance(errors, tuple) else (errors,)
     if not kinds:
         raise InvalidPolicy(f"Say with `on` which errors {layer} is for: none are named, and there is no default.")
@@ -52,6 +58,15 @@ def errors_of(errors: Errors, layer: str) -> Callable[[Exception], bool]:
                 "another attempt can mend."
             )
     return lambda error: isinstance(error, kinds)
+
+
+def _told(tells: Callable[[Exception], bool], error: Exception) -> bool:
+    """Tell whether an error is meant; if the function that tells fails, it is not."""
+    try:
+        return bool(tells(error))
+    except Exception:
+        _logger.exception("The function that tells which errors are meant failed on %s.", type(error).__name__)
+        return False
 
 
 def names_of(errors: Errors) -> str:
@@ -78,7 +93,7 @@ class Retry(Layer):
         patient: Wait for an open circuit as long as it says, rather than fail at once.
 
     Raises:
-        InvalidPolicy: No errors are named, or all are.
+        InvalidPolicy: No errors are named, or all are, or something is not what it should be.
     """
 
     on: Errors = attrs.field(default=(), kw_only=True)
@@ -94,10 +109,16 @@ class Retry(Layer):
 
     def __attrs_post_init__(self) -> None:
         counted(self.attempts, "The attempts of a retry")
+        if not isinstance(self.backoff, Backoff):
+            raise InvalidPolicy(f"`backoff` is a `Backoff`, not {self.backoff!r}; nothing was built.")
+        if not isinstance(self.budget, RetryBudget | None):
+            raise InvalidPolicy(f"`budget` is a `RetryBudget`, not {self.budget!r}; nothing was built.")
+        plain(self.retry_after, "`retry_after`")
         object.__setattr__(self, "_wanted", errors_of(self.on, "a retry"))
 
     async def around(self, invocation: Invocation[T], inner: Step) -> T:
         """Return the result of the first attempt that succeeds."""
+        invocation.budget = self.budget
         try:
             result: T = await inner(invocation)
         except Exception as error:  # noqa: BLE001 - what becomes of it is decided below
@@ -147,33 +168,53 @@ class Retry(Layer):
         """Return a retry whose budget is that of one target."""
         return self if self.budget is None else attrs.evolve(self, budget=self.budget.renewed())
 
-    def judge(self, error: Exception, attempt: int, operation: Operation) -> float | str:
-        """Return the seconds to wait before the next attempt, or why there is none.
+    def refusal(self, error: Exception, operation: Operation, *, is_own: bool = True) -> str | None:
+        """Return why an error is worth no other attempt, however many are left; None where it is.
 
         Args:
-            error: What the attempt failed with.
-            attempt: Which one it was, from 1.
+            error: What an attempt failed with.
             operation: What repeating it would do.
+            is_own: Whether a layer has raised it. What the function itself has raised says nothing of all it has done.
         """
         if isinstance(error, CircuitOpen):
             if not self.patient:
                 return "circuit_open"
         elif not self._wanted(error):
             return "other_error"
-        throttled = is_throttled(error)
-        if operation is Operation.UNSAFE and not throttled and not nothing_sent(error):
-            return "may_have_been_sent"
+        if operation is not Operation.UNSAFE or is_throttled(error):
+            return None
+        was_refused = isinstance(error, Rejected) or (isinstance(error, DeadlineExceeded) and not error.sent)
+        return None if nothing_sent(error) and (is_own or not was_refused) else "may_have_been_sent"
+
+    def judge(self, error: Exception, attempt: int, invocation: Invocation[Any]) -> float | str:
+        """Return the seconds to wait before the next attempt, or why there is none.
+
+        Args:
+            error: What the attempt failed with.
+            attempt: Which one it was, from 1.
+            invocation: The call.
+        """
+        refusal = self.refusal(error, invocation.operation, is_own=error is not invocation.raised)
+        if refusal is not None:
+            return refusal
         cap = conditions.present.most_attempts
         if attempt >= (self.attempts if cap is None else min(self.attempts, cap)):
             return "attempts"
-        wait = self._wait(error, attempt, throttled=throttled)
+        wait = self._wait(error, attempt)
         left = time_left()
         return "deadline" if left is not None and wait >= left else wait
 
-    def _wait(self, error: Exception, attempt: int, *, throttled: bool) -> float:
-        wait = self.backoff.wait(attempt, self.retry_after(error), throttled=throttled)
+    def _wait(self, error: Exception, attempt: int) -> float:
+        wait = self.backoff.wait(attempt, self._asked(error), throttled=is_throttled(error))
         # Sooner than an open circuit says there is nothing to try.
         return max(wait, error.retry_after or 0.0) if isinstance(error, CircuitOpen) else wait
+
+    def _asked(self, error: Exception) -> float | None:
+        try:
+            return read_retry_after(self.retry_after(error))
+        except Exception:
+            _logger.exception("How long to wait could not be read from %s.", type(error).__name__)
+            return None
 
 
 def _failed(state: RetryCallState) -> bool:
@@ -213,10 +254,11 @@ class _Attempts(Generic[T]):
 
     def _verdict(self, error: Exception, attempt: int) -> float | str:
         """Return the seconds to wait or why there is no other attempt, and tell it to listeners."""
-        verdict = self._retry.judge(error, attempt, self._invocation.operation)
+        self._invocation.failure = error
+        verdict = self._retry.judge(error, attempt, self._invocation)
         if not isinstance(verdict, str) and not self._is_afforded(error):
             verdict = "budget"
-            error.add_note("Not retried: the retry budget of this dependency is spent.")
+            note(error, "Not retried: the retry budget of this dependency is spent.")
         self._tell(error, attempt, verdict)
         return verdict
 

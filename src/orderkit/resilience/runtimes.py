@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+Start = Callable[[int], Awaitable[T] | None]
+"""Begin an attempt, by its number from 1; None where none is to follow."""
+
+
 class Signal(Protocol):
     """Something that is waited for once, and announced from any thread."""
 
@@ -36,7 +40,13 @@ class Signal(Protocol):
 
 
 class Runtime(Protocol):
-    """What layers await."""
+    """What layers await.
+
+    Attributes:
+        interrupts: Whether what takes too long is cut off.
+    """
+
+    interrupts: bool
 
     async def invoke(self, invocation: Invocation[T]) -> T:
         """Call the function of an invocation."""
@@ -67,11 +77,13 @@ class Runtime(Protocol):
         """Return a signal that can be awaited here."""
         ...
 
-    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float, left: float | None) -> T:
+    async def race(
+        self, start: Callable[[int], Awaitable[T] | None], attempts: int, after: float, left: float | None
+    ) -> T:
         """Begin an attempt, and another each time all are slow; return what the first to succeed gives.
 
         Args:
-            start: Begin an attempt, by its number from 1.
+            start: Begin an attempt.
             attempts: How many there are at most.
             after: Seconds in which none has ended, after which another begins.
             left: Seconds after which a thread waits no more; a task is cancelled then.
@@ -120,18 +132,28 @@ def refuse_lazy(result: object) -> None:
     """Refuse what a synchronous call must not return: work that has not begun, and would fail unseen.
 
     Raises:
-        InvalidPolicy: It is a coroutine or a generator.
+        InvalidPolicy: It is a coroutine, a generator, or anything else that is awaited.
     """
+    kind = type(result)
+    if kind not in LAZY and not hasattr(kind, "__await__"):
+        if len(EAGER) < _MOST_TYPES:
+            EAGER.add(kind)
+        return
     if isinstance(result, CoroutineType):
         result.close()
     raise InvalidPolicy(
-        "The function returned a coroutine or a generator, whose work begins only after the policy is through with it. "
-        "Give the policy an `async def` function, or one that does its work and returns."
+        f"The function returned a {kind.__name__}, whose work ends only after the policy is through with it. Give the "
+        "policy an `async def` function, or one that does its work and returns."
     )
 
 
 LAZY = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 """The types of results whose work has not begun."""
+
+_MOST_TYPES = 1000
+
+EAGER: set[type] = set()
+"""Types of results that were found to be no work that is still to be done, so that it is asked once."""
 
 
 class ThreadSignal:
@@ -152,20 +174,21 @@ class ThreadSignal:
 class ThreadRuntime:
     """Wait in the thread of the caller: nothing that is awaited here ever suspends."""
 
+    interrupts = False
+
     async def invoke(self, invocation: Invocation[T]) -> T:
         """Call the function of an invocation."""
         try:
             result: T = invocation.function(*invocation.args, **invocation.kwargs)
         except StopIteration as stop:
             raise Stopped(stop) from None
-        if type(result) in LAZY:
+        if type(result) not in EAGER:
             refuse_lazy(result)
         return result
 
     async def finish(self, result: object) -> object:
         """Return what a function of the application has returned."""
-        if type(result) in LAZY:
-            refuse_lazy(result)
+        refuse_lazy(result)
         return result
 
     async def sleep(self, seconds: float) -> None:
@@ -180,22 +203,26 @@ class ThreadRuntime:
         """Return a signal that a thread can wait for."""
         return ThreadSignal()
 
-    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float, left: float | None) -> T:
+    async def race(
+        self, start: Callable[[int], Awaitable[T] | None], attempts: int, after: float, left: float | None
+    ) -> T:
         """Run attempts in threads; those that lose are left to end by themselves."""
         ended: queue.SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = queue.SimpleQueue()
 
-        def run(number: int) -> None:
+        def run(work: Awaitable[T]) -> None:
             try:
-                ended.put((drive(awaited(start(number))), None))
+                ended.put((drive(awaited(work)), None))
             except BaseException as error:  # noqa: BLE001 - it is raised by the caller
                 ended.put((None, carried(error)))
 
         until = time.monotonic() + (threading.TIMEOUT_MAX / 2 if left is None else left)
         begun, failed, is_due = 0, 0, True
         while (wait := until - time.monotonic()) > 0:
-            if is_due:
+            if is_due and (work := start(begun + 1)) is not None:
                 begun += 1
-                _begin(run, begun)
+                _begin(run, work)
+            elif is_due:
+                attempts = begun
             try:
                 result, error = ended.get(timeout=min(after, wait) if begun < attempts else wait)
             except queue.Empty:
@@ -209,10 +236,10 @@ class ThreadRuntime:
         raise Overtime
 
 
-def _begin(run: Callable[[int], None], number: int) -> None:
+def _begin(run: Callable[[Awaitable[T]], None], work: Awaitable[T]) -> None:
     """Run an attempt in a thread of its own, which sees the context variables of the caller."""
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(run, number), name="orderkit-hedge", daemon=True).start()
+    threading.Thread(target=context.run, args=(run, work), name="orderkit-hedge", daemon=True).start()
 
 
 async def awaited(work: Awaitable[T]) -> T:
@@ -249,10 +276,29 @@ class LoopSignal:
 class LoopRuntime:
     """Wait in a task of asyncio."""
 
+    interrupts = True
+
+    def __init__(self) -> None:
+        self._running_loop: Callable[[], object] | None = None
+
     async def invoke(self, invocation: Invocation[T]) -> T:
         """Call the function of an invocation and await it."""
+        try:
+            (self._running_loop or self._found_loop())()
+        except RuntimeError:
+            raise InvalidPolicy(
+                "A policy calls `async` functions in an event loop of asyncio; none runs here."
+            ) from None
         result: T = await invocation.function(*invocation.args, **invocation.kwargs)
+        if type(result) in LAZY:
+            refuse_lazy(result)
         return result
+
+    def _found_loop(self) -> Callable[[], object]:
+        import asyncio
+
+        self._running_loop = asyncio.get_running_loop
+        return self._running_loop
 
     async def finish(self, result: object) -> object:
         """Return what a function of the application has returned, awaited if need be."""
@@ -287,30 +333,49 @@ class LoopRuntime:
         """Return a signal that a task can wait for."""
         return LoopSignal()
 
-    async def race(self, start: Callable[[int], Awaitable[T]], attempts: int, after: float, left: float | None) -> T:
-        """Run attempts as tasks; those that lose are cancelled and waited for."""
+    async def race(
+        self, start: Callable[[int], Awaitable[T] | None], attempts: int, after: float, left: float | None
+    ) -> T:
+        """Run attempts as tasks; those that lose are cancelled, and what they do then is waited for by nobody."""
         import asyncio
 
         running: set[asyncio.Task[T]] = set()
         begun, is_due = 0, True
         try:
             while True:
-                if is_due:
+                if is_due and (work := start(begun + 1)) is not None:
                     begun += 1
-                    running.add(asyncio.create_task(awaited(start(begun))))
+                    running.add(asyncio.create_task(awaited(work)))
+                elif is_due:
+                    attempts = begun
                 wait = after if begun < attempts else None
                 done, running = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                 # Each is asked for its error, or asyncio would complain that nobody has.
                 winners = [task for task in done if not task.cancelled() and task.exception() is None]
-                if winners:
-                    return winners[0].result()
-                if not running:
-                    return done.pop().result()
+                if winners or not running:
+                    return (winners or list(done))[0].result()
                 is_due = not done
-        finally:
+        except BaseException:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            raise
+        finally:
+            for task in running:
+                task.cancel()
+                _losing.add(task)
+                task.add_done_callback(_lost)
+
+
+# A task to which nothing refers may be collected while it is under way.
+_losing: set[asyncio.Task[Any]] = set()
+
+
+def _lost(task: asyncio.Task[Any]) -> None:
+    """Let a task go that has ended, and ask for its error, or asyncio would complain that nobody has."""
+    _losing.discard(task)
+    if not task.cancelled():
+        task.exception()
 
 
 THREAD = ThreadRuntime()

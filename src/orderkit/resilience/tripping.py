@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -32,6 +32,7 @@ class Window(Protocol):
         ...
 
 
+@runtime_checkable
 class Trip(Protocol):
     """A rule by which a breaker opens, to be given to any number of breakers."""
 

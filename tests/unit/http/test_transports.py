@@ -27,6 +27,7 @@ from orderkit.resilience import (
     Operation,
     Policy,
     PolicyEvent,
+    RateLimit,
     Retry,
     RetryBudget,
     RetryGivenUp,
@@ -331,6 +332,32 @@ def test_only_so_many_origins_are_kept(world: World) -> None:
 
 
 @pytest.mark.usefixtures("waits")
+def test_an_origin_that_is_slow_takes_the_places_of_no_other(world: World) -> None:
+    outcomes: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        if request.url.host == "slow.example":
+            ask = lambda *calls: outcomes.extend(world.ask(transport, *calls))  # noqa: E731
+            thread = threading.Thread(target=ask, args=[("GET", "https://other.example/")])
+            thread.start()
+            thread.join()
+        return world.library.Response(200)
+
+    transport = world.transport(Policy(Bulkhead(1), RateLimit("2/minute")), answer)
+    world.ask(transport, ("GET", "https://slow.example/"))
+    assert [outcome.status_code for outcome in outcomes] == [200]
+
+
+def test_origins_share_no_rate(world: World) -> None:
+    transport = world.transport(Policy(RateLimit("1/minute")), answers(world, 200))
+    calls = [("GET", f"https://{name}.example/") for name in ("a", "b", "a")]
+    assert [type(outcome).__name__ for outcome in world.ask(transport, *calls)] == [
+        "Response",
+        "Response",
+        "RateLimited",
+    ]
+
+
 def test_each_origin_has_a_budget_of_its_own(world: World) -> None:
     server = answers(world, 503)
     policy = policy_of(world, budget=RetryBudget(14))
@@ -386,15 +413,14 @@ def test_a_full_bulkhead_is_a_transport_error(world: World) -> None:
     def answer(_request: Any) -> Any:
         if not inner:
             inner.append(None)
-            # Another client in the middle of this request, with the same policy.
+            # Another client in the middle of this request, with the same transport.
             thread = threading.Thread(target=lambda: inner.extend(world.ask(another, ("GET", HERE))))
             thread.start()
             thread.join()
         return world.library.Response(200)
 
-    policy = Policy(Bulkhead(1))
-    another = world.transport(policy, answer)
-    [response] = world.ask(world.transport(policy, answer), ("GET", HERE))
+    another = world.transport(Policy(Bulkhead(1)), answer)
+    [response] = world.ask(another, ("GET", HERE))
     assert response.status_code == 200
     assert isinstance(inner[1], BulkheadFull)
     assert isinstance(inner[1], world.library.TransportError)

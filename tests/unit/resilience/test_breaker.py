@@ -15,6 +15,7 @@ import pybreaker
 import pytest
 
 from orderkit.resilience import (
+    AttemptTimeout,
     BreakerMode,
     Bulkhead,
     BulkheadFull,
@@ -590,3 +591,19 @@ def test_a_probe_as_slow_as_what_opened_the_circuit_does_not_close_it(clock: Man
             policy.call(int)
             assert breaker.state is expected
             clock.advance(10 if expected is CircuitState.OPEN else 0)
+
+
+def test_an_attempt_that_overran_in_a_thread_is_told_and_a_failure_and_its_result_is_returned(
+    clock: ManualClock,
+) -> None:
+    told: list[PolicyEvent] = []
+    breaker = CircuitBreaker("psp", ConsecutiveFailures(1))
+    policy = Policy(breaker, AttemptTimeout(2), listeners=[told.append])
+
+    def slow() -> str:
+        clock.advance(3)
+        return "late"
+
+    assert policy.call(slow) == "late"
+    assert breaker.state is CircuitState.OPEN
+    assert [type(event).__name__ for event in told] == ["TimedOut", "CircuitChanged"]

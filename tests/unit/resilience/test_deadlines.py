@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from orderkit.resilience import (
     PolicyEvent,
     Retry,
     TimedOut,
+    no_deadline,
     time_left,
 )
 from orderkit.testing.clock import ManualClock
@@ -206,3 +208,48 @@ def test_a_time_that_cannot_be(layer: Callable[[Any], Any], bad: Any) -> None:
 def test_an_attempt_cannot_outlast_the_whole() -> None:
     with pytest.raises(InvalidPolicy, match="deadline longer"):
         Policy(Deadline(1), AttemptTimeout(2))
+
+
+def test_a_deadline_that_is_over_has_the_error_of_the_last_attempt_as_its_cause() -> None:
+    failed = ConnectionError("down")
+    attempts = [failed]
+
+    async def work() -> None:
+        if attempts:
+            raise attempts.pop()
+        await asyncio.Event().wait()
+
+    policy = Policy(Deadline(0.02), Retry(on=ConnectionError, backoff=Backoff(base=0)), operation=Operation.SAFE)
+    with pytest.raises(DeadlineExceeded) as caught:
+        asyncio.run(policy.call(work))
+    assert caught.value.__cause__ is failed
+
+
+def test_the_error_names_the_deadline_that_is_over() -> None:
+    outer, inner = Policy(Deadline(0.02), name="outer"), Policy(Deadline(5), name="inner")
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        with pytest.raises(DeadlineExceeded) as caught:
+            await inner.call(hang)
+        assert (caught.value.policy, caught.value.seconds) == ("outer", 0.02)
+
+    with suppress(DeadlineExceeded):
+        asyncio.run(outer.call(work))
+
+
+def test_what_is_begun_without_a_deadline_outlives_the_call(world: World) -> None:
+    def work() -> list[float | None]:
+        with no_deadline():
+            inside = time_left()
+            world_of_its_own = Policy(Deadline(60)).call(time_left)
+        return [inside, world_of_its_own, time_left()]
+
+    inside, own, after = world.call(Policy(Deadline(5)), work)
+    assert inside is None
+    assert own is not None
+    assert own > 5
+    assert after is not None
+    assert after <= 5

@@ -21,6 +21,8 @@ from orderkit.resilience import (
     InvalidPolicy,
     Operation,
     Policy,
+    Retry,
+    RetryBudget,
 )
 from orderkit.testing.resilience import resilience
 from tests.unit.resilience.worlds import World, failing
@@ -72,6 +74,8 @@ def run(policy: Policy, work: Callable[[], Any]) -> Any:
         try:
             return await policy.call(work)
         finally:
+            # Those that have lost are cancelled, and end behind the back of the caller.
+            await asyncio.sleep(0)
             gc.collect()
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -192,3 +196,49 @@ def test_what_a_thread_raises_is_raised_as_it_is(error: BaseException) -> None:
 def test_a_hedge_that_cannot_be(build: Callable[[], object]) -> None:
     with pytest.raises(InvalidPolicy):
         build()
+
+
+def test_the_winner_does_not_wait_for_what_the_loser_cleans_up() -> None:
+    async def main() -> None:
+        cleaned, leave, begun = asyncio.Event(), asyncio.Event(), []
+
+        async def work() -> int:
+            begun.append(None)
+            if len(begun) == 2:
+                return 2
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await leave.wait()
+                cleaned.set()
+                raise OSError("nobody asks for it")
+
+        async with asyncio.timeout(20):
+            assert await hedged().call(work) == 2
+            assert not cleaned.is_set()
+            leave.set()
+            await cleaned.wait()
+
+    complaints: list[Any] = []
+
+    async def watched() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+        await main()
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(watched())
+    assert complaints == []
+
+
+def test_hedges_take_out_of_the_budget_of_the_retry_until_it_is_spent(world: World) -> None:
+    budget = RetryBudget(14)
+    policy = Policy(Retry(on=OSError, budget=budget), Hedge(SOON), operation=Operation.SAFE)
+    with resilience() as observed:
+        for _ in range(3):
+            asyncio.run(policy.call(asyncio.sleep, SOON * 5)) if world.name == "async" else policy.call(sleepy)
+    assert len(observed.of(HedgeStarted)) == 1
+
+
+def sleepy() -> None:
+    threading.Event().wait(SOON * 5)

@@ -42,6 +42,11 @@ from tests.unit.resilience.worlds import World, failing
 BREAKER = CircuitBreaker("psp")
 RETRY = Retry(on=ConnectionError)
 
+
+async def asynchronous(*_args: object) -> None:
+    """Stand for what has to be awaited."""
+
+
 # --- building -------------------------------------------------------------------------------
 
 
@@ -56,7 +61,24 @@ RETRY = Retry(on=ConnectionError)
         (lambda: Policy(BREAKER, CircuitBreaker("other")), "stands twice"),
         (lambda: Policy(Deadline(1), AttemptTimeout(2)), "shorter"),
         (lambda: Policy(RETRY), "operation"),
-        (lambda: Policy(RETRY, operation="safe"), "operation"),
+        (lambda: Policy(RETRY, operation="sometimes"), "operation"),
+        (lambda: Policy(BREAKER, listeners=print), "listeners"),
+        (lambda: Policy(BREAKER, listeners=[5]), "listener"),
+        (lambda: Policy(BREAKER, listeners=[asynchronous]), "listener"),
+        (lambda: Policy(BREAKER)(5), "surrounds functions"),
+        (lambda: Policy(BREAKER)(property(repr)), "surrounds functions"),
+        (lambda: Policy(BREAKER)(classmethod(repr)), "surrounds functions"),
+        (lambda: Policy(BREAKER)(staticmethod(repr)), "surrounds functions"),
+        (lambda: Policy(BREAKER).call(None), "surrounds functions"),
+        (lambda: Retry(on=asynchronous), "on"),
+        (lambda: Retry(on=OSError, backoff=5), "backoff"),
+        (lambda: Retry(on=OSError, budget=5), "budget"),
+        (lambda: Retry(on=OSError, retry_after=5), "retry_after"),
+        (lambda: CircuitBreaker("psp", 5), "rules"),
+        (lambda: CircuitBreaker("psp", ConsecutiveFailures), "rules"),
+        (lambda: CircuitBreaker("psp", classify=5), "classify"),
+        (lambda: CircuitBreaker("psp", classify=asynchronous), "classify"),
+        (lambda: CircuitBreaker("psp", listeners=[asynchronous]), "listener"),
         (lambda: Policy("retry"), "'retry' is none"),
         (lambda: Policy(None), "None is none"),
         (lambda: Policy(Deadline), "is none"),
@@ -357,3 +379,53 @@ def test_events_are_written_with_their_fields(caplog: pytest.LogCaptureFixture) 
     (record,) = caplog.records
     assert record.event == {"policy": "psp", "attempt": 1, "reason": "attempts", "error": "ConnectionError"}
     assert "secret" not in record.getMessage()
+
+
+def test_an_operation_can_be_named() -> None:
+    assert Policy(RETRY, operation="safe").operation is Operation.SAFE
+
+
+class Awaited:
+    """Is awaited, though it is no coroutine, as what `aiohttp` returns."""
+
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_a_plain_function_that_returns_something_to_be_awaited_is_refused(policy: Policy) -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidPolicy, match="Awaited"):
+            policy.call(Awaited)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_a_task_that_a_plain_function_returns_is_refused(policy: Policy) -> None:
+    async def main() -> None:
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        with pytest.raises(InvalidPolicy, match="Task"):
+            policy.call(lambda: task)
+        await task
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_a_coroutine_function_that_returns_a_generator_is_refused(policy: Policy) -> None:
+    async def lazy() -> object:
+        return asynchronous_generator()
+
+    with pytest.raises(InvalidPolicy, match="async_generator"):
+        asyncio.run(policy.call(lazy))
+
+
+@pytest.mark.parametrize("policy", POLICIES[:-1], ids=repr)
+def test_without_a_loop_of_asyncio_nothing_is_called(policy: Policy) -> None:
+    called: list[None] = []
+
+    async def work() -> None:
+        called.append(None)
+
+    with pytest.raises(InvalidPolicy, match="asyncio"):
+        policy.call(work).send(None)
+    assert called == []

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import socket
 import threading
+import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from email.message import Message
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -15,21 +18,26 @@ import tenacity
 from orderkit.errors import IdempotencyInFlight
 from orderkit.resilience import (
     Backoff,
+    Bulkhead,
+    BulkheadFull,
     CircuitBreaker,
     CircuitOpen,
     CircuitState,
     ConsecutiveFailures,
     Deadline,
+    Fallback,
     InvalidPolicy,
     Operation,
     Policy,
     PolicyEvent,
+    Rejected,
     Retry,
     RetryBudget,
     RetryGivenUp,
     RetryScheduled,
     time_left,
 )
+from orderkit.resilience.backoff import asked_by, is_throttled
 from orderkit.testing.clock import ManualClock
 from orderkit.testing.resilience import Observed, resilience
 from tests.unit.resilience.worlds import World, failing
@@ -423,3 +431,89 @@ def test_a_backoff_is_capped_at_no_less_than_it_begins_with() -> None:
 def test_a_budget_that_cannot_be(figures: dict[str, Any]) -> None:
     with pytest.raises(InvalidPolicy):
         RetryBudget(**figures)
+
+
+# --- what fails on the way ------------------------------------------------------------------
+
+
+def test_a_rejection_by_something_inside_the_function_is_no_proof_that_nothing_was_sent(world: World) -> None:
+    charged: list[None] = []
+    mail = Policy(Bulkhead(1), name="mail")
+
+    def charge_and_mail() -> None:
+        charged.append(None)
+        with mail, mail:
+            raise AssertionError
+
+    policy = Policy(Retry(on=Rejected, backoff=Backoff(base=0)), operation=Operation.UNSAFE)
+    with pytest.raises(BulkheadFull):
+        world.call(policy, charge_and_mail)
+    assert len(charged) == 1
+
+
+def test_a_rejection_by_a_layer_of_the_policy_is(world: World, observed: Observed) -> None:
+    full = Bulkhead(1)
+    policy = Policy(Retry(on=Rejected), full, operation=Operation.UNSAFE)
+    with Policy(full), pytest.raises(BulkheadFull):
+        world.call(policy, failing())
+    assert len(observed.of(RetryScheduled)) == 2
+
+
+def broken(error: Exception) -> Any:
+    raise ZeroDivisionError
+
+
+def test_a_function_that_fails_to_tell_what_is_repeated_hides_no_error(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ConnectionError, match="down"):
+        world.call(Policy(Retry(on=broken), operation=Operation.SAFE), failing(ConnectionError("down")))
+    with pytest.raises(ConnectionError, match="down"):
+        world.call(Policy(Fallback(repr, on=broken)), failing(ConnectionError("down")))
+    assert "which errors are meant" in caplog.text
+
+
+@pytest.mark.parametrize("reads", [broken, lambda _error: "soon", lambda _error: object()])
+def test_a_wish_that_cannot_be_read_is_none(world: World, reads: Any) -> None:
+    policy = Policy(Retry(on=ConnectionError, retry_after=reads), operation=Operation.SAFE)
+    assert world.call(policy, failing(ConnectionError())) == "done"
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    status: int = 503
+
+
+def test_an_error_on_which_nothing_can_be_noted_is_raised_nevertheless(world: World) -> None:
+    spent = RetryBudget(14)
+    spent.take(throttled=False)
+    with pytest.raises(FrozenError):
+        world.call(Policy(Retry(on=FrozenError, budget=spent), operation=Operation.SAFE), failing(FrozenError()))
+
+
+def test_a_note_is_made_once_on_an_error_that_is_raised_again_and_again(world: World) -> None:
+    spent, error = RetryBudget(14), ConnectionError()
+    spent.take(throttled=False)
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            world.call(Policy(Retry(on=ConnectionError, budget=spent), operation=Operation.SAFE), failing(error))
+    assert len(error.__notes__) == 1
+
+
+class OfAiohttp(Exception):
+    """As `aiohttp.ClientResponseError`."""
+
+    status = 429
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "7"}
+
+
+def of_urllib() -> Exception:
+    headers = Message()
+    headers["Retry-After"] = "7"
+    return urllib.error.HTTPError("https://shop.example", 429, "too many", headers, None)
+
+
+@pytest.mark.parametrize("error", [OfAiohttp(), of_urllib()], ids=["aiohttp", "urllib"])
+def test_other_libraries_say_that_there_were_too_many_calls_in_their_own_way(error: Exception) -> None:
+    assert is_throttled(error)
+    assert asked_by(error) == 7
