@@ -3,7 +3,8 @@
 `orderkit.http.httpx` and `orderkit.http.httpx2` are for the library of their name and load it; nothing else here does.
 What their transports promise is the same:
 
-- Each origin has a circuit breaker and a retry budget of its own; limits and bulkheads are shared by all of them.
+- Each origin has a circuit breaker, a retry budget, a rate limit and a bulkhead of its own. What the breaker that was
+  given is switched to holds for all of them, and `policies` are those in use.
 - A request says itself whether it may be repeated: by its method, and by its `Idempotency-Key`. With which operation
   the policy was built makes no difference, and a hedge is left out for whatever is no read.
 - A response that stands for a failure counts as one and is retried, whatever else the retry is for. In the end it is
