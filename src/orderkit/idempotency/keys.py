@@ -10,6 +10,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -83,6 +84,30 @@ def contradicts(stored: str, fingerprint: str) -> bool:
     """
     stored_version, version = (one.partition(":")[0] for one in (stored, fingerprint))
     return stored_version == version and stored != fingerprint
+
+
+class RecentKeys:
+    """Remember which keys were used in this process lately: a repetition of one is looked up before it is decided.
+
+    Only a hint. Who takes a key for fresh finds out by its claim, at the price of a decision that was for nothing.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._keys: dict[KeyReference, None] = {}
+
+    def __contains__(self, key: KeyReference) -> bool:
+        """Tell whether a key was used here lately."""
+        return key in self._keys
+
+    def add(self, key: KeyReference) -> None:
+        """Remember a key, and forget the one that was remembered first if there are too many."""
+        keys = self._keys
+        if len(keys) >= self._most and key not in keys:
+            # Others add at the same time: a few more or fewer make no difference.
+            with suppress(StopIteration, KeyError, RuntimeError):
+                del keys[next(iter(keys))]
+        keys[key] = None
 
 
 def keyed_request(

@@ -31,7 +31,7 @@ from orderkit.errors import (
     Refused,
     VersionConflict,
 )
-from orderkit.idempotency.keys import DEFAULT_RETENTION, KeyedRequest, keyed_request
+from orderkit.idempotency.keys import DEFAULT_RETENTION, KeyedRequest, RecentKeys, keyed_request
 from orderkit.orders.ports import Among, OrderStorage, Search
 from orderkit.orders.rows import gather
 from orderkit.unit_of_work.storage import StoredKey
@@ -55,11 +55,13 @@ class OrderPolicy:
         numbers: How order numbers are assigned.
         max_lines: How many lines an order has at most.
         key_retention: How long the result of an idempotency key is kept.
+        recent: The keys that were used in this process lately.
     """
 
     numbers: OrderNumbers = attrs.Factory(RandomNumbers)
     max_lines: int = 1000
     key_retention: timedelta = DEFAULT_RETENTION
+    recent: RecentKeys = attrs.Factory(RecentKeys)
 
 
 def create(command: NewOrder, policy: OrderPolicy, *, idempotency_key: str | None = None) -> OrderScript:
@@ -75,13 +77,16 @@ def create(command: NewOrder, policy: OrderPolicy, *, idempotency_key: str | Non
         request = _request(unit, command.kind, idempotency_key, command, policy)
 
         def work() -> Order:
-            if request is not None and unit.reads_first:
+            if request is not None and (unit.reads_first or request.reference in policy.recent):
                 stored = _stored(unit, request)
                 if stored is not None:
                     return _replayed(unit, request, stored)
             return _create(unit, command, policy, request)
 
-        return _once(unit, request, work)
+        order = _once(unit, request, work)
+        if request is not None:
+            policy.recent.add(request.reference)
+        return order
 
     return script
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orderkit import Line, Money, OrderKit
 from orderkit.domain.commands import OrderCommand, PlaceOrder
 from orderkit.errors import IdempotencyMismatch, InvalidKey
-from orderkit.idempotency.keys import FINGERPRINT_VERSION, KeyedRequest, keyed_request
+from orderkit.idempotency.keys import FINGERPRINT_VERSION, KeyedRequest, RecentKeys, keyed_request
 from orderkit.testing.clock import ManualClock
 from orderkit.testing.strategies import commands, orders, place_orders
 from orderkit.unit_of_work.storage import StoredKey
@@ -118,3 +119,23 @@ def test_a_claim_says_what_came_of_the_request_and_for_how_long() -> None:
     assert (claim.tenant, claim.scope, claim.key) == request.reference
     assert (claim.order_id, claim.order_version, claim.fingerprint) == (order.id, 1, request.fingerprint)
     assert (claim.created_at, claim.expires_at) == (now, now + timedelta(hours=30))
+
+
+def test_the_keys_used_last_are_remembered_and_no_more_than_so_many() -> None:
+    recent = RecentKeys(3)
+    references = [keyed_request("acme", "place_order", f"key-{number}", {}).reference for number in range(5)]
+    for reference in (*references, references[-1]):
+        recent.add(reference)
+    assert [reference in recent for reference in references] == [False, False, True, True, True]
+
+
+def test_a_key_that_was_used_lately_is_looked_up_before_anything_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    kit = OrderKit.from_url("memory://")
+    lines = [Line(sku="TEA-001", quantity=2, unit_price=Money("4.50", "EUR"))]
+    order = kit.orders.place(lines=lines, idempotency_key="k")
+    monkeypatch.setattr("orderkit.orders.scripts.decide", None)
+    assert kit.orders.place(lines=lines, idempotency_key="k") == order
+    with pytest.raises(IdempotencyMismatch):
+        kit.orders.place(lines=lines, customer="cust-42", idempotency_key="k")
+    with pytest.raises(TypeError):
+        kit.for_tenant("another").orders.place(lines=lines, idempotency_key="k")
