@@ -10,10 +10,11 @@ import attrs
 
 from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import CacheAnswered, Listener
-from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked
+from orderkit.resilience.keys import name_of, named
+from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, listening, plain
 from orderkit.resilience.operations import Operation
 from orderkit.resilience.redis import Audience, Listeners, Unreachable, tell_degraded
-from orderkit.resilience.runtimes import LAZY, LOOP, THREAD, Runtime, drive, refuse_lazy
+from orderkit.resilience.runtimes import EAGER, LOOP, THREAD, Runtime, drive, refuse_lazy
 from orderkit.resilience.single_flight import ABANDONED, Failed, Flight, Flights, Landed, Outcome, flown_here
 from orderkit.resilience.stores import Found, LocalStore, Store
 
@@ -38,7 +39,7 @@ class ReadThrough:
         self._store = store
         self._ttl = checked(ttl, "The seconds for which a cache keeps")
         self._flights = Flights()
-        self._audience = Listeners(name, tuple(listeners))
+        self._audience = Listeners(name, listening(listeners))
 
     async def get(
         self,
@@ -119,7 +120,7 @@ class ReadThrough:
             lease = answer
         _tell(audience, "miss")
         value = await load()
-        if type(value) in LAZY:
+        if type(value) not in EAGER:
             refuse_lazy(value)
         if lease is not None:
             try:
@@ -161,6 +162,20 @@ def _tell(audience: Audience, outcome: str) -> None:
     audience.tell(CacheAnswered(policy=audience.policy, outcome=outcome))
 
 
+def _listed(tags: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise InvalidPolicy("The tags of a cache are a list of strings, or a function that returns one.")
+    return tuple(tags)
+
+
+def _by_key(*keys: str) -> list[str]:
+    return [f"key:{key}" for key in keys]
+
+
+def _by_tag(*tags: str) -> list[str]:
+    return [f"tag:{tag}" for tag in tags]
+
+
 class Cache(Layer):
     """Answer from what was returned before; of several callers at once one calls, and the others wait for it.
 
@@ -168,8 +183,11 @@ class Cache(Layer):
     invalidation is never kept after it; with a store in Redis that holds for all processes. While Redis is not reached
     every call is made.
 
+    Several functions may share a cache, and what they return is kept apart, by the module and the qualified name of
+    each. What is invalidated is so for all of them.
+
     Args:
-        key: Return what tells a call from others, from its arguments.
+        key: Return what tells a call from others of the same function, from its arguments.
         ttl: Seconds for which a result holds.
         store: Where results are kept; in this process, by default. A store belongs to one cache.
         tags: By what results may be invalidated beside their key: some, or a function of the arguments.
@@ -194,34 +212,37 @@ class Cache(Layer):
         store: Store | None = None,
         tags: Callable[..., Iterable[str]] | Iterable[str] = (),
     ) -> None:
-        if not callable(key):
-            raise InvalidPolicy("The key of a cache is a function of the call's arguments that returns a string.")
+        plain(key, "The key of a cache")
+        if callable(tags):
+            plain(tags, "What returns the tags of a cache")
+        if store is not None and not isinstance(store, Store):
+            raise InvalidPolicy(f"A cache keeps its values in a `LocalStore` or a `RedisStore`, not in {store!r}.")
         self._key = key
         self._ttl = ttl
-        self._tags = tags if callable(tags) else tuple(tags)
+        self._tags = tags if callable(tags) else _listed(tags)
         self._store = LocalStore() if store is None else store
         self._core = ReadThrough(self._store, ttl=ttl)
 
     async def around(self, invocation: Invocation[T], inner: Step) -> T:
         """Return what is kept for a call, or what is surrounded gives."""
         args, kwargs = invocation.args, invocation.kwargs
-        key = self._key(*args, **kwargs)
-        if not isinstance(key, str):
-            raise InvalidPolicy(f"The key of a cache must be a string, but its function returned {type(key).__name__}.")
-        tags = self._tags(*args, **kwargs) if callable(self._tags) else self._tags
+        key = named(self._key(*args, **kwargs), "The key of a cache")
+        tags = _listed(self._tags(*args, **kwargs)) if callable(self._tags) else self._tags
         load: Callable[[], Awaitable[Any]] = functools.partial(inner, invocation)
-        result: T = await self._core.get(invocation.runtime, key, load, tags=tuple(tags), audience=invocation)
+        # A key alone is one of the tags, by which it is invalidated for every function.
+        apart, by = f"{name_of(invocation.function)}:{key}", (*_by_key(key), *_by_tag(*tags))
+        result: T = await self._core.get(invocation.runtime, apart, load, tags=by, audience=invocation)
         return result
 
     # --- forgetting -----------------------------------------------------------------------------
 
     def invalidate(self, *keys: str) -> None:
-        """Forget the results of keys."""
-        drive(self._core.invalidate(THREAD, keys=keys))
+        """Forget the results of keys, of whichever function."""
+        drive(self._core.invalidate(THREAD, tags=_by_key(*keys)))
 
     def invalidate_tag(self, *tags: str) -> None:
         """Forget the results with any of these tags."""
-        drive(self._core.invalidate(THREAD, tags=tags))
+        drive(self._core.invalidate(THREAD, tags=_by_tag(*tags)))
 
     def clear(self) -> None:
         """Forget all results."""
@@ -264,12 +285,12 @@ class AsyncCache:
     _core: ReadThrough
 
     async def invalidate(self, *keys: str) -> None:
-        """Forget the results of keys."""
-        await self._core.invalidate(LOOP, keys=keys)
+        """Forget the results of keys, of whichever function."""
+        await self._core.invalidate(LOOP, tags=_by_key(*keys))
 
     async def invalidate_tag(self, *tags: str) -> None:
         """Forget the results with any of these tags."""
-        await self._core.invalidate(LOOP, tags=tags)
+        await self._core.invalidate(LOOP, tags=_by_tag(*tags))
 
     async def clear(self) -> None:
         """Forget all results."""

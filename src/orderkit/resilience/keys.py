@@ -3,28 +3,9 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
-from typing import TypeVar
 
 from orderkit.resilience.layers import InvalidPolicy
-
-FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
-
-
-def synchronous(function: FunctionT, name: str) -> FunctionT:
-    """Return a function that is called on the way to another, where nothing can be awaited.
-
-    Args:
-        function: The function.
-        name: What it is called.
-
-    Raises:
-        InvalidPolicy: It is an `async` one.
-    """
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-        raise InvalidPolicy(f"{name} is computed by a plain function, not by an `async` one; nothing was built.")
-    return function
 
 
 def named(value: object, name: str) -> str:

@@ -26,8 +26,8 @@ import attrs
 from orderkit.resilience import conditions
 from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import CallRejected, Listener
-from orderkit.resilience.keys import named, synchronous
-from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted
+from orderkit.resilience.keys import named
+from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted, listening, plain
 from orderkit.resilience.redis import Audience, Listeners, RedisConnection, Unreachable, tell_degraded
 from orderkit.resilience.rejections import RateLimited
 from orderkit.resilience.runtimes import LOOP, THREAD, Runtime, drive
@@ -141,13 +141,15 @@ class RateLimit(Layer):
         self._rate = rate
         self._item = _parsed(rate)
         self._strategy = _named(strategy)
-        self._key = synchronous(key, "The key of a rate limit") if callable(key) else key
+        if key is not None and not isinstance(key, str):
+            plain(key, "The key of a rate limit")
+        self._key = key
         self._cost = self._affordable(cost)
         self._max_wait = checked(max_wait, "The longest wait for a rate limit", above=False)
         self._max_keys = counted(max_keys, "The keys of a rate limit")
         self._shared = _shareable(shared, key)
         self._prefix = prefix
-        self._listeners = tuple(listeners)
+        self._listeners = listening(listeners)
         from orderkit.resilience.windows import LocalWindows
 
         self._local = self._limiter(LocalWindows(max_keys))

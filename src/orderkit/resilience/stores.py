@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast, runtime_checkable
 from weakref import WeakValueDictionary
 
 import attrs
@@ -53,6 +53,7 @@ class Lease:
     generations: Sequence[object]
 
 
+@runtime_checkable
 class Store(Protocol):
     """Keep values of a cache. Safe for any number of threads and event loops.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -229,6 +230,8 @@ def test_threads_and_tasks_of_several_loops_meet_in_one_load() -> None:
     async def load_in_a_loop() -> str:
         return load()
 
+    load_in_a_loop.__qualname__ = load.__qualname__  # by which they are the same to the cache
+
     async def many() -> set[str]:
         return set(await asyncio.gather(*(policy(load_in_a_loop)() for _ in range(50))))
 
@@ -320,19 +323,19 @@ def test_when_the_loop_of_the_one_that_loads_ends_a_thread_loads() -> None:
     policy = Policy(policy_cache, operation=SAFE)
     stop = threading.Event()
 
-    @policy
     async def hang() -> str:
         await asyncio.get_running_loop().run_in_executor(None, stop.wait)
         await asyncio.sleep(3600)
         return "never"
 
-    @policy
     def load() -> str:
         cache[0] += 1
         return "value"
 
+    hang.__qualname__ = load.__qualname__  # by which they are the same to the cache
+
     async def main() -> None:
-        task = asyncio.create_task(hang())
+        task = asyncio.create_task(policy.call(hang))
         await asyncio.get_running_loop().run_in_executor(None, _wait_for, lambda: _waiting(policy_cache) == 1)
         stop.set()
         del task  # which `run` cancels with its loop
@@ -340,7 +343,7 @@ def test_when_the_loop_of_the_one_that_loads_ends_a_thread_loads() -> None:
     with ThreadPoolExecutor(2) as pool:
         loop = pool.submit(asyncio.run, main())
         _wait_for(lambda: bool(policy_cache._core._flights._under_way))
-        thread = pool.submit(load)
+        thread = pool.submit(policy.call, load)
         loop.result()
         assert thread.result() == "value"
     assert cache == [1]
@@ -663,6 +666,35 @@ def test_the_layer_answers_by_key_and_forgets_by_key_and_tag() -> None:
     assert [*values, ask()] == [0, 0, 1, 1, 2, 2, 3]
 
 
+def test_functions_that_share_a_cache_are_kept_apart_and_invalidated_together() -> None:
+    cache = Cache(key=lambda *_words: "key", ttl=60, tags=["tag"])
+    policy, count = Policy(cache, operation=SAFE), iter(range(100))
+
+    def price() -> tuple[str, int]:
+        return "price", next(count)
+
+    def stock() -> tuple[str, int]:
+        return "stock", next(count)
+
+    def ask() -> list[tuple[str, int]]:
+        return [policy.call(price), policy.call(stock), policy.call(functools.partial(price))]
+
+    values = [ask(), ask()]
+    for forget in (lambda: cache.invalidate("key"), lambda: cache.invalidate_tag("tag"), cache.clear):
+        forget()
+        values += [ask(), ask()]
+    assert values == [[("price", n), ("stock", n + 1), ("price", n)] for n in (0, 0, 2, 2, 4, 4, 6, 6)]
+
+
+def test_a_key_that_is_called_as_a_tag_is_no_tag() -> None:
+    cache = Cache(key=lambda: "a", ttl=60, tags=["b"])
+    policy, count = Policy(cache, operation=SAFE), iter(range(100)).__next__
+    values = [policy.call(count)]
+    cache.invalidate("b")
+    cache.invalidate_tag("a")
+    assert [*values, policy.call(count)] == [0, 0]
+
+
 def test_an_event_loop_forgets_in_the_same_words() -> None:
     cache = Cache(key=lambda: "key", ttl=60, tags=["tag"])
     count = iter(range(10))
@@ -703,6 +735,31 @@ def test_settings_that_cannot_be_are_refused_at_build() -> None:
         Cache(key="key", ttl=1)
     with pytest.raises(InvalidPolicy):
         LocalStore(max_entries=0)
+    with pytest.raises(InvalidPolicy, match="LocalStore"):
+        Cache(key=str, ttl=1, store={})
+
+
+async def later(*_words: object) -> str:
+    return "later"
+
+
+class Later:
+    async def __call__(self, *_words: object) -> str:
+        return "later"
+
+
+@pytest.mark.parametrize("function", [later, Later(), functools.partial(later, 1)])
+def test_nothing_is_awaited_for_a_key_or_a_tag(function: Any) -> None:
+    for settings in ({"key": function}, {"key": str, "tags": function}):
+        with pytest.raises(InvalidPolicy, match="async"):
+            Cache(ttl=1, **settings)
+
+
+def test_one_word_is_no_list_of_tags() -> None:
+    with pytest.raises(InvalidPolicy, match="list"):
+        Cache(key=str, ttl=1, tags="merchant")
+    with pytest.raises(InvalidPolicy, match="list"):
+        Policy(Cache(key=str, ttl=1, tags=lambda _number: "merchant"), operation=SAFE).call(abs, 1)
 
 
 def test_a_key_that_is_no_string_is_refused() -> None:

@@ -322,9 +322,9 @@ async def later(*_words: object) -> str:
     return "later"
 
 
-@pytest.mark.parametrize("key", [later, functools.partial(later, 1)])
-def test_nothing_is_awaited_for_a_key(key: Callable[..., str]) -> None:
-    with pytest.raises(InvalidPolicy, match="async"):
+@pytest.mark.parametrize("key", [later, functools.partial(later, 1), 5])
+def test_what_computes_no_key_at_once_is_refused_at_build(key: Callable[..., str]) -> None:
+    with pytest.raises(InvalidPolicy, match="key"):
         RateLimit("5/second", key=key)
 
 
