@@ -202,8 +202,9 @@ class AsyncOrderKit:
         from orderkit.kit.runners import AsyncJoinedRunner
         from orderkit.storage.sql import async_join
 
-        joined = async_join(theirs, schema=self._assembly.schema)
-        return AsyncTransaction(AsyncJoinedRunner(joined, self._assembly.surroundings), self._assembly)
+        joined, cache = async_join(theirs, schema=self._assembly.schema), self._assembly.cache
+        call = joined if cache is None else cache.async_watching(joined, theirs)
+        return AsyncTransaction(AsyncJoinedRunner(call, self._assembly.surroundings), self._assembly)
 
     async def sweep(self) -> dict[str, Progress]:
         """Run each step of background work once, and return what each did."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orderkit.orders.ports import OrderStorage
     from orderkit.resilience.events import Listener
     from orderkit.resilience.redis import RedisConnection
-    from orderkit.storage.sql.joining import Joinable
+    from orderkit.storage.sql.joining import AsyncJoinable, Joinable
     from orderkit.unit_of_work.changes import ChangeSet
     from orderkit.unit_of_work.storage import Outcome
 
@@ -40,7 +40,9 @@ class OrderCache:
     within the process: what others write is seen after `ttl` seconds at the latest, and so it is of one that does not
     reach Redis, or dies, between a commit and saying so. Commands, searches and whatever is read inside a transaction
     go to the database. Of a transaction of the application's own, joined by `within`, the cache learns of the commit
-    where SQLAlchemy's `Session` or Django tells of it; after any other, call `kit.orders.forget`.
+    where SQLAlchemy's `Session` or `AsyncSession`, or Django, tells of it; after any other, call `kit.orders.forget`.
+    A session that is itself inside a transaction of a connection tells too early: call it there as well. A commit
+    whose outcome was unknown (`CommitUnknown`) and that the database makes only later is seen after `ttl` seconds.
 
     One cache is for the kits of one database.
 
@@ -101,6 +103,28 @@ class OrderCache:
             return watching_storage(storage, written)
 
         return open_storage
+
+    def async_watching(self, joined: Caller[OrderStorage], theirs: AsyncJoinable) -> Caller[OrderStorage]:
+        """Return what runs work inside somebody else's transaction; see `watching`.
+
+        Args:
+            joined: Runs it.
+            theirs: What was joined.
+        """
+        from orderkit.storage.sql import on_async_commit
+
+        written: Written = set()
+        noting = watching(joined, written)
+
+        async def forget() -> None:
+            await _done(self.forget(LOOP, written))
+            written.clear()
+
+        async def call(work: Callable[[OrderStorage], T], /) -> T:
+            on_async_commit(theirs, forget)
+            return await noting(work)
+
+        return call
 
     def of(self, tenant: str) -> CachedOrders:
         """Return the same cache for the orders of a tenant."""

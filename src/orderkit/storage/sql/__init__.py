@@ -6,7 +6,7 @@ from orderkit.storage.sql.asynchronous import AsyncSqlBackend
 from orderkit.storage.sql.backend import SqlBackend
 from orderkit.storage.sql.engines import open_async_backend, open_backend
 from orderkit.storage.sql.groups import grouped
-from orderkit.storage.sql.joining import async_join, join, on_commit
+from orderkit.storage.sql.joining import async_join, join, on_async_commit, on_commit
 from orderkit.storage.sql.tables import metadata
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "grouped",
     "join",
     "metadata",
+    "on_async_commit",
     "on_commit",
     "open_async_backend",
     "open_backend",

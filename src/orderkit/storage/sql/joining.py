@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import event
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from orderkit.errors import ConfigurationError, OrderKitError
 from orderkit.storage.sql.brackets import Savepoint
@@ -89,8 +89,7 @@ def _caller_of_sqlalchemy(theirs: Any, schema: str | None) -> Caller[SqlStorage]
         def run(synchronous: Session | Connection) -> T:
             return work(join(synchronous, schema=schema)())
 
-        session = theirs.registry() if is_a(theirs, _ASYNC_SQLALCHEMY[0], "async_scoped_session") else theirs
-        return cast("T", await session.run_sync(run))
+        return cast("T", await _async_session(theirs).run_sync(run))
 
     return call
 
@@ -162,7 +161,8 @@ def on_commit(theirs: Joinable, act: Callable[[], None]) -> bool:
         act: What is to be done; it does no harm where the transaction was rolled back.
 
     Returns:
-        Whether that is told: by a session of SQLAlchemy and by Django's `atomic`. A bare connection tells nobody.
+        Whether that is told: by a session of SQLAlchemy and by Django's `atomic`. A bare connection tells nobody, and
+        a session inside a connection's transaction tells when its own part is over, not when that is committed.
     """
     if is_a(theirs, "sqlalchemy.orm", "Session", "scoped_session"):
         given: Any = theirs
@@ -178,6 +178,25 @@ def on_commit(theirs: Joinable, act: Callable[[], None]) -> bool:
             django.on_commit(act)
         return bool(django.in_atomic_block)
     return False
+
+
+def on_async_commit(theirs: AsyncJoinable, act: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    """Have something awaited once the transaction that is open now is over; see `on_commit`.
+
+    Args:
+        theirs: What was joined.
+        act: What is awaited, before the commit returns.
+
+    Returns:
+        Whether that is told: by an asynchronous session of SQLAlchemy.
+    """
+    if not is_a(theirs, _ASYNC_SQLALCHEMY[0], "AsyncSession", "async_scoped_session"):
+        return False
+    return on_commit(_async_session(theirs).sync_session, lambda: await_only(act()))
+
+
+def _async_session(theirs: Any) -> Any:
+    return theirs.registry() if is_a(theirs, _ASYNC_SQLALCHEMY[0], "async_scoped_session") else theirs
 
 
 def _transaction_ended(session: Session, transaction: Any) -> None:

@@ -18,6 +18,9 @@ from tests.integration.kit.places import TEA, Place
 TELLING = [
     *((database, kind) for database in ("sqlite", "postgresql", "mariadb") for kind in ("session", "django")),
     ("sqlite", "scoped session"),
+    ("postgresql", "async session"),
+    ("postgresql", "async scoped session"),
+    ("postgresql", "asyncpg session"),
 ]
 SILENT = [
     ("sqlite", "connection"),
@@ -25,7 +28,6 @@ SILENT = [
     ("sqlite", "sqlite3"),
     ("postgresql", "psycopg"),
     ("postgresql", "psycopg async"),
-    ("postgresql", "async session"),
     ("postgresql", "asyncpg connection"),
     ("mariadb", "pymysql"),
 ]

@@ -11,8 +11,9 @@ from typing import Any
 import attrs
 import pytest
 from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from orderkit import AsyncOrderKit, OrderCache
+from orderkit import AsyncOrderKit, OrderCache, OrderKit
 from orderkit.resilience import Degraded, RedisClients, RedisConnection
 from orderkit.resilience.conditions import Conditions, replaced
 from orderkit.resilience.single_flight import Flight, Flights
@@ -145,5 +146,32 @@ def test_a_cancellation_does_not_keep_redis_from_learning_of_a_commit(tenant: st
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert any(order.id in str(name) for name in held.deleted)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("place", ["psycopg"], indirect=True)
+def test_what_an_asynchronous_session_of_theirs_commits_is_seen_by_all_once_it_returns(
+    place: Place, plain: OrderKit, tenant: str, redis_prefix: str
+) -> None:
+    url = text_of(place.url.set(drivername="postgresql+psycopg"))
+    plain.create_schema()
+    order = plain.orders.place(lines=TEA)
+
+    async def main() -> None:
+        async with RedisConnection(REDIS, timeout=5.0) as connection:
+            caches = [OrderCache(shared=connection, prefix=redis_prefix) for _ in range(2)]
+            kits = [AsyncOrderKit.from_url(url, cache=cache) for cache in caches]
+            async with kits[0] as one, kits[1] as two:
+                await confirm_in_a_session(one.for_tenant(tenant), two.for_tenant(tenant))
+
+    async def confirm_in_a_session(kit: AsyncOrderKit, other: AsyncOrderKit) -> None:
+        engine = create_async_engine(url)
+        async with AsyncSession(engine) as session:
+            await kit.within(session).orders.confirm(order.id)
+            assert (await other.orders.get(order.id)).version == 1
+            await session.commit()
+            assert (await other.orders.get(order.id)).version == 2
+        await engine.dispose()
 
     asyncio.run(main())
