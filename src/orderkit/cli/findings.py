@@ -307,7 +307,8 @@ _SWEEP = "Run `orderkit sweep --until-done`, and from then on by cron or a timer
 _SWEEP_EACH = "Run `orderkit sweep --until-done` for each tenant, and from then on by cron or a timer: they belong to"
 _RESUME = (
     "Call `kit.operations.resume` with their definitions every few minutes; `report` tells what is unknown of one, and "
-    "`settle` says what came of it."
+    "`settle` says what came of it. One that is never to go on is given up with `abandon`, and "
+    "requests of the middleware are with `collect_unfinished`."
 )
 
 

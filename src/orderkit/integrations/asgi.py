@@ -10,11 +10,14 @@ from orderkit.errors import OrderKitError
 from orderkit.http.idempotency import KEY_HEADER
 from orderkit.idempotency.operations import Json
 from orderkit.integrations.requests import (
+    GRACE,
+    TAKEN_UP,
     Escaped,
     NotKept,
     Response,
     RuleFields,
     Rules,
+    check_parts,
     checked_tenant,
     failed,
     refusal,
@@ -22,6 +25,7 @@ from orderkit.integrations.requests import (
     settled,
     too_large,
     unanswered,
+    unfinished,
 )
 from orderkit.kit.async_front import AsyncOrderKit
 
@@ -66,6 +70,7 @@ class IdempotencyMiddleware:
     def __init__(
         self, app: Application, kit: AsyncOrderKit, *, tenant: Callable[[Scope], str], **rules: Unpack[RuleFields]
     ) -> None:
+        check_parts(app, kit, tenant, kind=AsyncOrderKit)
         self._app = app
         self._kit = kit
         self._tenant = tenant
@@ -101,7 +106,7 @@ class IdempotencyMiddleware:
             fresh.append(response)
             return settled(response)
 
-        request = request_of(scope["method"], scope["path"], scope.get("query_string", b"").decode("latin-1"), body)
+        request = request_of(scope["method"], _path(scope), scope.get("query_string", b"").decode("latin-1"), body)
         operations = self._kit.for_tenant(checked_tenant(self._tenant(scope))).operations
         try:
             kept = await operations.run(self._rules.operation(work), key=key, request=request, wait=self._rules.wait)
@@ -117,8 +122,33 @@ class IdempotencyMiddleware:
         raise raised
 
 
+async def collect_unfinished(kit: AsyncOrderKit, *, grace: float = GRACE, limit: int = 1000) -> int:
+    """Forget requests of every tenant that a process has died over and that nobody has repeated; return how many.
+
+    Nothing else can bring them to their end: only their clients know what they were. Call it every day.
+
+    Args:
+        kit: Where responses are kept.
+        grace: Seconds for which nobody must have been at work on them, three days unless you say otherwise: as long as
+            clients repeat requests. A repetition that comes later is a new request.
+        limit: How many at most.
+    """
+    operation, forgotten = unfinished(), 0
+    for tenant, _, key in await kit.operations.stuck(operation, grace=grace, limit=limit):
+        with suppress(*TAKEN_UP):
+            await kit.for_tenant(tenant).operations.abandon(operation, key=key)
+            forgotten += 1
+    return forgotten
+
+
 class ClientGone(Exception):
     """Nobody is there to be answered: the client went before its request or the response was whole."""
+
+
+def _path(scope: Scope) -> str:
+    """Return the path as it was sent, where the server tells: decoded, `/a%2Fb` would be `/a/b`."""
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"] if raw is None else raw.partition(b"?")[0].decode("latin-1")
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:

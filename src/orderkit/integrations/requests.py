@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Final, TypedDict, cast
 
 import attrs
 
-from orderkit.errors import ConfigurationError, OrderKitError, StorageError
+from orderkit.errors import ConfigurationError, Conflict, IdempotencyInFlight, NotFound, OrderKitError, StorageError
 from orderkit.http.idempotency import KEPT_HEADERS, KEY_HEADER, REPLAYED_HEADER, Answer, answer_to, is_kept, read_key
-from orderkit.idempotency.operations import IdempotentOperation, Json
+from orderkit.idempotency.operations import IdempotentOperation, Json, check_seconds
+from orderkit.resilience.events import Listener
 
 Headers = Sequence[tuple[str, str]]
 
 OPERATION: Final = "http"
 """The name of the operation that every request is: a key that was used for another path is used already."""
+
+GRACE: Final = 259_200.0
+"""Seconds after which a request that was broken off counts as one that nobody repeats."""
+
+TAKEN_UP: Final = (IdempotencyInFlight, NotFound, Conflict)
+"""What is raised where a request that was broken off is not so any more."""
 
 
 @attrs.frozen
@@ -93,12 +101,35 @@ class RuleFields(TypedDict, total=False):
     max_body: int
     lease: float
     retention: float
+    listeners: Iterable[Listener]
+
+
+_method_pattern = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")
 
 
 def _upper(methods: Iterable[str]) -> frozenset[str]:
     if isinstance(methods, str):
         raise ConfigurationError(f'Give several methods, such as `methods={{"{methods}"}}`.')
-    return frozenset(method.upper() for method in methods)
+    try:
+        return frozenset(method.upper() for method in methods)
+    except (TypeError, AttributeError):
+        raise ConfigurationError("`methods` are the names of methods, as texts.") from None
+
+
+def _listeners(given: Iterable[Listener]) -> tuple[Listener, ...]:
+    if not isinstance(given, Iterable):
+        raise ConfigurationError("`listeners` are functions of an event.")
+    return tuple(given)
+
+
+def _check_rules(rules: Rules) -> None:
+    check_seconds("wait", rules.wait)
+    if not rules.methods or not all(map(_method_pattern.fullmatch, rules.methods)):
+        raise ConfigurationError("`methods` are the names of methods, such as `{'POST', 'PATCH'}`; at least one.")
+    if not isinstance(rules.required, bool):
+        raise ConfigurationError("`required` is True or False.")
+    if not isinstance(rules.max_body, int) or isinstance(rules.max_body, bool) or rules.max_body < 0:
+        raise ConfigurationError("`max_body` is a whole number of bytes, zero or more.")
 
 
 @attrs.frozen
@@ -112,9 +143,10 @@ class Rules:
         max_body: How many bytes a body may have; it is read whole, to know whether two requests are the same.
         lease: Seconds without a sign of life after which a request counts as broken off.
         retention: Seconds for which a response is kept.
+        listeners: Who is told of replays and takeovers.
 
     Raises:
-        ConfigurationError: The methods are one text, or a lease or a retention is out of bounds.
+        ConfigurationError: One of them is not what it has to be.
     """
 
     methods: frozenset[str] = attrs.field(default=frozenset({"POST", "PATCH"}), converter=_upper)
@@ -123,8 +155,10 @@ class Rules:
     max_body: int = 1_048_576
     lease: float = 60.0
     retention: float = 259_200.0
+    listeners: tuple[Listener, ...] = attrs.field(default=(), converter=_listeners)
 
     def __attrs_post_init__(self) -> None:
+        _check_rules(self)
         self.operation(Response)  # which refuses what it cannot do when the application starts
 
     def key_of(self, method: str, headers: Iterable[str]) -> str | None:
@@ -145,8 +179,13 @@ class Rules:
     def operation(self, work: Callable[..., Any]) -> IdempotentOperation[Any]:
         """Return the operation that a request is."""
         return IdempotentOperation(
-            OPERATION, work, lease=timedelta(seconds=self.lease), retention=timedelta(seconds=self.retention)
+            OPERATION, work, lease=self.lease, retention=self.retention, listeners=self.listeners
         )
+
+
+def unfinished() -> IdempotentOperation[Any]:
+    """Return the operation by which requests that were broken off are found."""
+    return Rules().operation(Response)
 
 
 def request_of(method: str, path: str, query: str, body: bytes) -> Mapping[str, Json]:
@@ -199,6 +238,12 @@ def cut_short() -> Response:
     return _problem(HTTPStatus.BAD_REQUEST, detail, "body_cut_short")
 
 
+def without_length() -> Response:
+    """Return the response for a body of which nobody can tell where it ends."""
+    detail = f"A request with an {KEY_HEADER} says its Content-Length here; nothing was changed. Repeat it with one."
+    return _problem(HTTPStatus.LENGTH_REQUIRED, detail, "length_required")
+
+
 def _problem(status: HTTPStatus, detail: str, code: str) -> Response:
     problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, "code": code}
     return Response.answering(Answer(status.value, {"content-type": "application/problem+json"}, problem))
@@ -207,6 +252,20 @@ def _problem(status: HTTPStatus, detail: str, code: str) -> Response:
 def unanswered() -> ConfigurationError:
     """Return the error of an application that returned without a response."""
     return ConfigurationError("The application returned without a whole response; nothing is kept of the request.")
+
+
+def check_parts(app: object, kit: object, tenant: object, *, kind: type) -> None:
+    """Refuse a middleware that cannot work, when the application starts.
+
+    Raises:
+        ConfigurationError: One of its parts is not what it has to be.
+    """
+    if not callable(app):
+        raise ConfigurationError("The middleware surrounds an application: give the application itself.")
+    if not isinstance(kit, kind):
+        raise ConfigurationError(f"This middleware works with `{kind.__name__}`; the other protocol has its own.")
+    if not callable(tenant) or inspect.iscoroutinefunction(tenant):
+        raise ConfigurationError("`tenant` is a plain function, of the request's scope or environment.")
 
 
 def checked_tenant(tenant: object) -> str:

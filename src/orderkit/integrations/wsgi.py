@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -12,11 +13,14 @@ from orderkit.errors import OrderKitError
 from orderkit.http.idempotency import KEY_HEADER
 from orderkit.idempotency.operations import Json
 from orderkit.integrations.requests import (
+    GRACE,
+    TAKEN_UP,
     Escaped,
     NotKept,
     Response,
     RuleFields,
     Rules,
+    check_parts,
     checked_tenant,
     cut_short,
     failed,
@@ -25,6 +29,8 @@ from orderkit.integrations.requests import (
     settled,
     too_large,
     unanswered,
+    unfinished,
+    without_length,
 )
 from orderkit.kit.front import OrderKit
 
@@ -66,6 +72,7 @@ class IdempotencyMiddleware:
         tenant: Callable[[WSGIEnvironment], str],
         **rules: Unpack[RuleFields],
     ) -> None:
+        check_parts(app, kit, tenant, kind=OrderKit)
         self._app = app
         self._kit = kit
         self._tenant = tenant
@@ -113,9 +120,21 @@ class IdempotencyMiddleware:
         raise raised
 
 
+def collect_unfinished(kit: OrderKit, *, grace: float = GRACE, limit: int = 1000) -> int:
+    """Forget requests of every tenant that a process has died over; see `orderkit.integrations.asgi`."""
+    operation, forgotten = unfinished(), 0
+    for tenant, _, key in kit.operations.stuck(operation, grace=grace, limit=limit):
+        with suppress(*TAKEN_UP):
+            kit.for_tenant(tenant).operations.abandon(operation, key=key)
+            forgotten += 1
+    return forgotten
+
+
 def _read(environ: WSGIEnvironment, most: int) -> bytes | Response:
     """Return the body of a request, or the response to one that is too large or has come in part only."""
     length = _length(environ)
+    if length == 0 and environ.get("HTTP_TRANSFER_ENCODING"):
+        return without_length()
     if length is not None and length > most:
         return too_large(most)
     body = bytearray()

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from orderkit import AsyncOperationRun, AsyncOrderKit, Found, IdempotentOperation, OnUnknown, OperationRun, OrderKit
-from orderkit.errors import ConfigurationError, Conflict, LeaseLost
+from orderkit.errors import ConfigurationError, Conflict, IdempotencyInFlight, LeaseLost
 from orderkit.idempotency.operations import OperationLost, OutcomeUnknown
+from orderkit.idempotency.runs import OperationNotFound
 from orderkit.kit.operations import Operations
-from orderkit.resilience import Cache, CircuitBreaker, Fallback, Hedge, Operation, Policy
+from orderkit.resilience import Cache, CircuitBreaker, Fallback, Hedge, Operation, Policy, conditions
+from orderkit.storage.memory.leases import MemoryOperations
 from orderkit.testing.clock import ManualClock
 from tests.integration.kit.places import SHELLS, Place, assert_whole
-from tests.integration.operations.world import LEASE, Provider, place_tea, working
+from tests.integration.operations.world import LEASE, Provider, place_tea, rows, working
 
 on_some = pytest.mark.parametrize("place", SHELLS, indirect=True)
 
@@ -295,3 +297,85 @@ def test_whoever_was_taken_over_is_told_of_to_listeners(clock: ManualClock) -> N
         with pytest.raises(LeaseLost):
             kit.operations.run(working(work, listeners=(told.append,)), key="k")
     assert told == ["begun", OperationLost(policy="work", tenant="default", key="k", fence=1)]
+
+
+# --------------------------------------------------------------------------------------------
+# What is refused before anything is read or written, and what is given up
+# --------------------------------------------------------------------------------------------
+
+WORK: Any = working(lambda run: "done")
+NO_SECONDS: list[Any] = ["5", None, -1, float("nan"), float("inf"), True, 1e30]
+REFUSED: list[Callable[[Any], object]] = [
+    *(lambda ops, wait=wait: ops.run(WORK, key="k", wait=wait) for wait in NO_SECONDS),
+    *(lambda ops, grace=grace: ops.resume(WORK, grace=grace) for grace in NO_SECONDS),
+    *(lambda ops, limit=limit: ops.stuck(WORK, limit=limit) for limit in (0, -1, "1", True, 1e3, 10**9)),
+    lambda ops: ops.resume(WORK, working(lambda run: "another")),
+    lambda ops: ops.stuck("work"),
+    lambda ops: ops.resume("work"),
+    lambda ops: ops.report("work", key="k"),
+    lambda ops: ops.abandon("work", key="k"),
+    lambda ops: ops.settle("work", key="k", step="charge", outcome=None),
+    lambda ops: ops.settle(WORK, key="k", step="charge", outcome=5),
+]
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_what_cannot_be_asked_is_refused_before_anything_is_read(refused: Callable[[Any], object]) -> None:
+    unreachable = OrderKit.from_url("postgresql+psycopg://localhost:1/nowhere")
+    with unreachable, pytest.raises(ConfigurationError):
+        refused(unreachable.operations)
+
+
+def test_an_operation_that_is_never_to_go_on_is_abandoned(
+    place: Place, tenant: str, operations: Operations, provider: Provider
+) -> None:
+    provider.breaks = lambda key: (_ for _ in ()).throw(TimeoutError())
+    operation = working(lambda run: run.call("charge", provider.do, on_unknown=OnUnknown.HOLD))
+    with pytest.raises(OperationNotFound):
+        operations.abandon(operation, key="k")
+    with pytest.raises(TimeoutError):
+        operations.run(operation, key="k", request=1)
+    operations.abandon(operation, key="k")
+    assert rows(place, tenant) == []
+    provider.breaks = lambda key: None
+    answer: Any = operations.run(operation, key="k", request=2)
+    assert answer["number"] == 1
+    with pytest.raises(Conflict, match="ended"):
+        operations.abandon(operation, key="k")
+    assert operations.run(operation, key="k", request=2) == answer
+
+
+def test_what_somebody_is_at_work_on_is_not_abandoned(operations: Operations, others: Operations) -> None:
+    def work(run: OperationRun) -> str:
+        with pytest.raises(IdempotencyInFlight):
+            others.abandon(working(work), key="k")
+        return "done"
+
+    assert operations.run(working(work), key="k") == "done"
+
+
+def test_those_who_wait_write_nothing_and_look_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    starts: list[None] = []
+    start = MemoryOperations.start
+
+    def counted(self: MemoryOperations, *args: Any, **options: Any) -> Any:
+        starts.append(None)
+        return start(self, *args, **options)
+
+    monkeypatch.setattr(MemoryOperations, "start", counted)
+    with OrderKit.from_url("memory://") as kit:
+
+        def work(run: OperationRun) -> str:
+            starts.clear()
+            with pytest.raises(IdempotencyInFlight), conditions.replaced(conditions.Conditions(pause=pauses.append)):
+                kit.operations.run(operation, key="k", wait=20)
+            return "done"
+
+        operation = working(work)
+        kit.operations.run(operation, key="k")
+    assert len(starts) == 1
+    assert sum(pauses) == pytest.approx(20)
+    assert pauses[0] <= 0.05
+    assert 0.5 <= max(pauses) <= 1
+    assert len(pauses) < 60

@@ -236,3 +236,23 @@ def test_an_awaited_call_that_is_longer_than_its_lease_keeps_it(watched: Watched
     kit = AsyncOrderKit.from_url("memory://", clock=clock)
     operation = IdempotentOperation("work", work, lease=LEASE)
     asyncio.run(scenario())
+
+
+def test_a_heart_whose_thread_could_not_be_started_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, fails, renewed = threading.Thread.start, [RuntimeError("can't start new thread")], threading.Event()
+
+    def failing_once(thread: threading.Thread) -> None:
+        if thread.name == "orderkit-heartbeats" and fails:
+            raise fails.pop()
+        start(thread)
+
+    async def renew() -> bool:
+        renewed.set()
+        return False
+
+    monkeypatch.setattr(threading.Thread, "start", failing_once)
+    heart = ThreadHeart(idle=0.0)
+    with pytest.raises(RuntimeError):
+        heart.begin(renew, 0.01)
+    heart.begin(renew, 0.01)
+    assert renewed.wait(10)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orderkit import AsyncOrderKit, OrderKit
 from orderkit.errors import (
     CommitUnknown,
     ConfigurationError,
@@ -19,6 +20,7 @@ from orderkit.errors import (
     StorageUnavailable,
 )
 from orderkit.http.idempotency import KEPT_HEADERS
+from orderkit.integrations import asgi, wsgi
 from orderkit.integrations.requests import Response, Rules, checked_tenant, failed, request_of
 
 # Few letters, so that parts of different requests look alike; a server decodes %00 to the last one.
@@ -116,3 +118,49 @@ def test_an_error_that_idempotency_has_no_say_in_is_raised() -> None:
 def test_a_tenant_is_a_text(tenant: object) -> None:
     with pytest.raises(ConfigurationError):
         checked_tenant(tenant)
+
+
+WRONG: list[dict[str, Any]] = [
+    {"wait": "2"},
+    {"wait": None},
+    {"wait": -1},
+    {"wait": float("nan")},
+    {"max_body": "x"},
+    {"max_body": -5},
+    {"required": "no"},
+    {"methods": []},
+    {"methods": {"GET "}},
+    {"methods": [5]},
+    {"methods": 5},
+    {"listeners": print},
+    {"listeners": [5]},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_rules_that_are_no_rules_are_refused_when_the_application_starts(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        Rules(**wrong)
+
+
+async def tenant_later(_scope: object) -> str:
+    return "acme"
+
+
+@pytest.mark.parametrize("middleware", [wsgi.IdempotencyMiddleware, asgi.IdempotencyMiddleware])
+def test_a_middleware_is_made_of_an_application_a_kit_of_its_protocol_and_a_function(middleware: Any) -> None:
+    def app(*_given: object) -> None:
+        """Answer nothing."""
+
+    kits: list[Any] = [OrderKit.from_url("memory://"), AsyncOrderKit.from_url("memory://")]
+    fitting, other = kits if middleware is wsgi.IdempotencyMiddleware else reversed(kits)
+    middleware(app, fitting, tenant=lambda given: "acme")
+    for wrong in (
+        {"app": "app"},
+        {"kit": other},
+        {"kit": None},
+        {"tenant": "acme"},
+        {"tenant": tenant_later},
+    ):
+        with pytest.raises(ConfigurationError):
+            middleware(**{"app": app, "kit": fitting, "tenant": lambda given: "acme", **wrong})
