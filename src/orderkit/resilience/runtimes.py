@@ -142,8 +142,8 @@ def refuse_lazy(result: object) -> None:
     if isinstance(result, CoroutineType):
         result.close()
     raise InvalidPolicy(
-        f"The function returned a `{kind.__name__}`, whose work ends only after the policy is through with it. Give the "
-        "policy an `async def` function, or one that does its work and returns."
+        f"The function returned a `{kind.__name__}`, whose work ends only after the policy is through with it. Give "
+        "the policy an `async def` function, or one that does its work and returns."
     )
 
 
