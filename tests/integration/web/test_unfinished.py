@@ -18,6 +18,7 @@ from orderkit.testing.clock import ManualClock
 from tests.integration.kit.places import Place
 from tests.integration.web.conftest import EMBEDDED, Serve
 from tests.integration.web.worlds import (
+    Answered,
     AsgiClient,
     Exchange,
     Request,
@@ -121,3 +122,15 @@ def test_listeners_are_told_whose_request_was_repeated(serve: Serve, place: Plac
         client.send(order)
     assert told == [OperationReplayed(policy="http", tenant=order.tenant, key="checkout-7f3a")]
     assert place.asynchronous is isinstance(client, AsgiClient)
+
+
+@pytest.mark.parametrize("place", EMBEDDED, indirect=True)
+def test_an_exception_that_something_further_outside_answers_leaves_the_key_free(serve: Serve, order: Request) -> None:
+    shop = Shop(ValueError("a bug"))
+    client = serve(shop)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="a bug"):
+            client.send(order)
+    shop.answer = Answered()
+    answer = client.send(order)
+    assert (answer.status, answer.replayed, shop.calls) == (201, False, 3)

@@ -147,20 +147,25 @@ async def tenant_later(_scope: object) -> str:
     return "acme"
 
 
-@pytest.mark.parametrize("middleware", [wsgi.IdempotencyMiddleware, asgi.IdempotencyMiddleware])
+MIDDLEWARES: list[Any] = [wsgi.IdempotencyMiddleware, asgi.IdempotencyMiddleware]
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
 def test_a_middleware_is_made_of_an_application_a_kit_of_its_protocol_and_a_function(middleware: Any) -> None:
     def app(*_given: object) -> None:
         """Answer nothing."""
 
     kits: list[Any] = [OrderKit.from_url("memory://"), AsyncOrderKit.from_url("memory://")]
     fitting, other = kits if middleware is wsgi.IdempotencyMiddleware else reversed(kits)
-    middleware(app, fitting, tenant=lambda given: "acme")
-    for wrong in (
+    middleware(app, fitting, tenant=str)
+    parts: dict[str, Any] = {"app": app, "kit": fitting, "tenant": str}
+    wrongs: list[dict[str, Any]] = [
         {"app": "app"},
         {"kit": other},
         {"kit": None},
         {"tenant": "acme"},
         {"tenant": tenant_later},
-    ):
+    ]
+    for wrong in wrongs:
         with pytest.raises(ConfigurationError):
-            middleware(**{"app": app, "kit": fitting, "tenant": lambda given: "acme", **wrong})
+            middleware(**parts | wrong)
