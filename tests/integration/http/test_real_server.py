@@ -29,6 +29,8 @@ from orderkit.resilience import (
 from orderkit.resilience.rejections import DeadlineExceeded
 from tests.unit.http.worlds import WORLDS, World
 
+pytestmark = pytest.mark.slow
+
 SLACK = 0.4
 """Seconds that a busy machine may add."""
 

@@ -41,14 +41,19 @@ def others(place: Place, tenant: str, clock: ManualClock, kit: OrderKit) -> Iter
         yield other.for_tenant(tenant).operations
 
 
+EVERYDAY = {"memory", "memory-async", "psycopg", "asyncpg"}
+"""Where the everyday part looks; the others differ from these by what the conformance suites see to."""
+
 THROUGHOUT = {"test_zombies.py", "test_faults.py", "test_cancellation.py"}
 """What differs from one database to the other, so that the everyday part goes through SQLite as well."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave SQLite to the whole suite, where memory and PostgreSQL stand for it."""
+    """Leave to the whole suite what the everyday part need not look at."""
     for item in items:
-        is_ours = item.path.parent == Path(__file__).parent and item.path.name not in THROUGHOUT
         callspec = getattr(item, "callspec", None)
-        if is_ours and callspec is not None and callspec.params.get("place") in {"sqlite", "sqlite-async"}:
+        place = None if callspec is None else callspec.params.get("place")
+        if item.path.parent != Path(__file__).parent or place is None or place in EVERYDAY:
+            continue
+        if item.path.name not in THROUGHOUT or place != "sqlite":
             item.add_marker(pytest.mark.slow)

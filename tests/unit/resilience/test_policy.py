@@ -252,6 +252,7 @@ LAZY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", LAZY, ids=range(len(LAZY)))
 @pytest.mark.filterwarnings("error")
 def test_what_begins_its_work_later_is_refused(policy: Policy, function: Callable[[], object]) -> None:
