@@ -157,8 +157,8 @@ def test_a_middleware_is_made_of_an_application_a_kit_of_its_protocol_and_a_func
 
     kits: list[Any] = [OrderKit.from_url("memory://"), AsyncOrderKit.from_url("memory://")]
     fitting, other = kits if middleware is wsgi.IdempotencyMiddleware else reversed(kits)
-    middleware(app, fitting, tenant=str)
     parts: dict[str, Any] = {"app": app, "kit": fitting, "tenant": str}
+    middleware(**parts)
     wrongs: list[dict[str, Any]] = [
         {"app": "app"},
         {"kit": other},
