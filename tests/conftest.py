@@ -13,9 +13,11 @@ from typing import NoReturn
 import psycopg
 import pymysql
 import pytest
+from hypothesis import settings
 from sqlalchemy import URL, make_url
 
 from orderkit.testing.clock import ManualClock, SequentialIds
+from tests.effort import EVERYDAY, examples
 
 MARIADB_SERVER = os.environ.get("ORDERKIT_TEST_MARIADB_URL", "mariadb://root@127.0.0.1:3306")
 POSTGRESQL_SERVER = os.environ.get("ORDERKIT_TEST_POSTGRESQL_URL", "postgresql://root@127.0.0.1:5432/postgres")
@@ -23,6 +25,14 @@ POSTGRESQL_SERVER = os.environ.get("ORDERKIT_TEST_POSTGRESQL_URL", "postgresql:/
 
 BESIDE = re.compile(r"(?<!sqlite-)async|aiomysql|pymysql|mysqlclient|mariadb|schema|bouncer")
 """Shells and databases that others of the everyday part stand for: the whole suite runs them as well."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look at fewer examples where only the everyday part is run, in this process and in those it starts."""
+    if "not slow" in (config.option.markexpr or ""):
+        os.environ[EVERYDAY] = "1"
+        settings.register_profile("everyday", max_examples=examples(settings().max_examples))
+        settings.load_profile("everyday")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

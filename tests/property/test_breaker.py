@@ -30,6 +30,7 @@ from orderkit.resilience import (
 from orderkit.resilience.breaker import Permit
 from orderkit.testing.clock import ManualClock
 from orderkit.testing.resilience import resilience
+from tests.effort import examples
 
 OPEN_FOR = 8
 ROW = 3
@@ -201,7 +202,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("histories", [60, pytest.param(500, marks=pytest.mark.slow)])
 def test_a_breaker_is_as_its_model_says(histories: int) -> None:
-    run(BreakerMachine, settings=settings(max_examples=histories, stateful_step_count=40, deadline=None))
+    run(BreakerMachine, settings=settings(max_examples=examples(histories), stateful_step_count=40, deadline=None))
 
 
 @given(
@@ -253,7 +254,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
 
 def test_a_budget_is_as_its_model_says() -> None:
-    run(BudgetMachine, settings=settings(max_examples=50, stateful_step_count=30, deadline=None))
+    run(BudgetMachine, settings=settings(max_examples=examples(50), stateful_step_count=30, deadline=None))
 
 
 SECONDS = st.floats(0, 100)

@@ -29,8 +29,9 @@ from orderkit.testing.clock import ManualClock, SequentialIds
 from orderkit.testing.model import canonical, check_figures, check_personal
 from orderkit.testing.strategies import commands, create_drafts, names, place_orders
 from orderkit.unit_of_work.changes import KEYS
+from tests.effort import examples
 
-BRIEF = settings(max_examples=60, deadline=None)
+BRIEF = settings(max_examples=examples(60), deadline=None)
 TENANT: Final = "acme"
 PLANT: Final = "planted"
 TABLES: Final = (ORDERS, LINES, EVENTS, PERSONAL, LABELS, OUTBOX, KEYS)

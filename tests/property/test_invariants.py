@@ -21,10 +21,11 @@ from orderkit.errors import IdempotencyMismatch, InvalidInput, OrderKitError, Re
 from orderkit.testing.clock import ManualClock, SequentialIds
 from orderkit.testing.model import canonical
 from orderkit.testing.strategies import commands, create_drafts, names, orders, place_orders
+from tests.effort import examples
 
 T = TypeVar("T")
 
-BRIEF = settings(max_examples=60, deadline=None)
+BRIEF = settings(max_examples=examples(60), deadline=None)
 NOW = ManualClock().now()
 NEW_ORDERS = place_orders(NOW) | create_drafts(NOW)
 

@@ -38,6 +38,7 @@ from orderkit.storage.sql import open_backend
 from orderkit.testing.clock import ManualClock
 from orderkit.unit_of_work.changes import KeyReference
 from orderkit.unit_of_work.storage import Backend
+from tests.effort import examples
 
 T = TypeVar("T")
 
@@ -276,7 +277,9 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 def test_one_worker_holds_an_operation() -> None:
-    run_state_machine_as_test(LeaseMachine, settings=settings(deadline=None, max_examples=100, stateful_step_count=40))
+    run_state_machine_as_test(
+        LeaseMachine, settings=settings(deadline=None, max_examples=examples(100), stateful_step_count=40)
+    )
 
 
 @pytest.mark.slow
@@ -286,7 +289,7 @@ def test_one_worker_holds_an_operation_on_sqlite(sqlite_database: URL) -> None:
 
     SqliteMachine.backend.create_schema()
     try:
-        settled = settings(deadline=None, max_examples=15, stateful_step_count=30)
+        settled = settings(deadline=None, max_examples=examples(15), stateful_step_count=30)
         run_state_machine_as_test(SqliteMachine, settings=settled)
     finally:
         SqliteMachine.backend.close()

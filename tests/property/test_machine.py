@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine, create_engine
 from orderkit import OrderKit
 from orderkit.messaging.outbox import OUTBOX, OutboxRow
 from orderkit.testing.machine import OrderMachine
+from tests.effort import examples
 
 # Steps are drawn from what an order is at the time, which a busy machine makes look like slow generation.
 PATIENT = settings(
@@ -48,16 +49,20 @@ def machine_on(url: URL) -> Iterator[type[OrderMachine]]:
 
 
 def test_in_memory() -> None:
-    run_state_machine_as_test(OrderMachine, settings=settings(PATIENT, max_examples=60, stateful_step_count=25))
+    run_state_machine_as_test(
+        OrderMachine, settings=settings(PATIENT, max_examples=examples(60), stateful_step_count=25)
+    )
 
 
 @pytest.mark.slow
 def test_on_sqlite(sqlite_database: URL) -> None:
     with machine_on(sqlite_database) as machine:
-        run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=15, stateful_step_count=20))
+        run_state_machine_as_test(
+            machine, settings=settings(PATIENT, max_examples=examples(15), stateful_step_count=20)
+        )
 
 
 @pytest.mark.slow
 def test_on_postgresql(postgresql_database: URL) -> None:
     with machine_on(postgresql_database.set(drivername="postgresql+psycopg")) as machine:
-        run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=8, stateful_step_count=20))
+        run_state_machine_as_test(machine, settings=settings(PATIENT, max_examples=examples(8), stateful_step_count=20))

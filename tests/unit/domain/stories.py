@@ -17,9 +17,10 @@ from orderkit.domain.money import Money
 from orderkit.domain.order import Order
 from orderkit.domain.pricing import TaxRate
 from orderkit.testing.clock import ManualClock, SequentialIds
+from tests.effort import examples
 
 # A busy machine is no failure, and a few dozen examples of such orders go a long way.
-BRIEF = settings(max_examples=40, deadline=None)
+BRIEF = settings(max_examples=examples(40), deadline=None)
 
 VAT = TaxRate("VAT", Decimal("0.19"))
 

@@ -21,6 +21,7 @@ from orderkit.storage.memory import MemoryBackend
 from orderkit.storage.memory.backend import MemoryStorage
 from orderkit.testing.clock import ManualClock
 from orderkit.unit_of_work.changes import KeyReference
+from tests.effort import examples
 
 LEASE = 60
 TEA = (Line(sku="TEA-001", quantity=2, unit_price=Money("4.50", "EUR")),)
@@ -215,6 +216,6 @@ class OperationMachine(RuleBasedStateMachine):
 
 def test_random_histories() -> None:
     patient = settings(
-        deadline=None, max_examples=60, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow]
+        deadline=None, max_examples=examples(60), stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow]
     )
     run_state_machine_as_test(OperationMachine, settings=patient)
