@@ -16,10 +16,13 @@ from uuid import uuid4
 import anyio
 import psycopg
 import pytest
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import await_only
 
 from orderkit.errors import CommitUnknown, StorageBusy
 from orderkit.orders.tables import OrderRow
 from orderkit.storage.sql import AsyncSqlBackend, bridges, open_async_backend, open_backend
+from orderkit.storage.sql.backend import SqlBackend
 from orderkit.storage.sql.storage import SqlStorage
 from orderkit.testing.conformance.base import assert_record, fresh_tenant, order_row, placing
 from orderkit.unit_of_work.storage import Outcome
@@ -190,6 +193,35 @@ def test_a_connection_that_goes_while_a_cancellation_waits_leaves_the_commit_unk
                     await task
             assert await look(backend, order) is None
 
+    asyncio.run(check())
+
+
+@both_ways
+def test_a_cancellation_while_a_lost_connection_is_replaced_leaves_the_commit_unknown(
+    gated: str, session: psycopg.Connection, transaction: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkin, replacing = SqlBackend._checkin, asyncio.Event()
+
+    def slow(backend: SqlBackend, connection: PoolProxiedConnection, storage: SqlStorage) -> None:
+        if storage.damaged:
+            replacing.set()
+            await_only(asyncio.sleep(0.1))
+        checkin(backend, connection, storage)
+
+    async def check() -> None:
+        order = gated_order()
+        async with opened(gated) as backend:
+            with closed_gate(session):
+                task = asyncio.create_task(place(backend, order, transaction=transaction))
+                await held_up(session)
+                await asyncio.to_thread(terminate, session)
+                await replacing.wait()
+                task.cancel()
+                with pytest.raises(CommitUnknown):
+                    await task
+            assert await look(backend, order) is None
+
+    monkeypatch.setattr(SqlBackend, "_checkin", slow)
     asyncio.run(check())
 
 

@@ -253,7 +253,9 @@ class SqlStorage:
             self.damaged = True
             raise
         finally:
-            self.phase = Phase.READING
+            # What broke in the middle of a commit is in doubt until the block is over, whatever is still cleaned up.
+            if not (self.damaged and self.phase is Phase.COMMITTING):
+                self.phase = Phase.READING
 
     def _failure(self, error: Exception, changes: ChangeSet | None) -> OrderKitError:
         fault = self._dialect.fault(error)
