@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 
 from orderkit.resilience import (
@@ -35,12 +40,25 @@ from tests.effort import examples
 OPEN_FOR = 8
 ROW = 3
 PROBES = 2
+MOST = 3
+THREADS = ThreadPoolExecutor(MOST)
 
 
 @contextmanager
 def opened_block(clock: ManualClock) -> Iterator[None]:
     with resilience(clock=clock):
         yield
+
+
+@contextmanager
+def switching_often() -> Iterator[None]:
+    """Have threads take turns in the middle of what they do, which is too short for it otherwise."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 class Ignored(Exception):
@@ -52,16 +70,112 @@ def classify(error: Exception) -> Verdict:
 
 
 @attrs.define
-class Call:
-    """A call under way, with what the model knows of it: in which era it began, and whether it is a probe."""
+class Model:
+    """A breaker that is nothing but counters: what each thing that happens to it is answered with, and leaves it like.
 
-    permit: Permit
-    era: int
-    is_probe: bool
+    Attributes:
+        calls: For each call under way that counts, in which era it began, and of which round of probes it is, from 1.
+    """
+
+    now: int = 0
+    since: int = 0
+    era: int = 0
+    round: int = 0
+    row: int = 0
+    probing: int = 0
+    successes: int = 0
+    state: CircuitState = CircuitState.CLOSED
+    mode: BreakerMode = BreakerMode.ENFORCED
+    calls: dict[int, tuple[int, int]] = attrs.Factory(dict)
+
+    def goes(self, state: CircuitState) -> None:
+        self.state = state
+        self.since = self.now
+        self.era += 1
+        self.row = self.round = self.probing = self.successes = 0
+
+    def begin(self, call: int) -> float | None:
+        """Let a call pass, or return how long it is to wait."""
+        if self.mode is BreakerMode.DISABLED:
+            if self.state is CircuitState.CLOSED:
+                self.calls[call] = self.era, 0
+            return None
+        if self.lets_through():
+            self.calls[call] = self.era, self.round
+            self.probing += self.state is CircuitState.HALF_OPEN
+            return None
+        if self.mode is BreakerMode.SHADOW:
+            return None
+        if self.state is CircuitState.OPEN and self.mode is not BreakerMode.FORCED_OPEN:
+            return self.since + OPEN_FOR - self.now
+        return OPEN_FOR if self.mode is BreakerMode.FORCED_OPEN else 1
+
+    def lets_through(self) -> bool:
+        """Tell whether the next call is to pass, and be counted."""
+        if self.mode is BreakerMode.FORCED_OPEN:
+            return False
+        is_full = self.state is CircuitState.HALF_OPEN and self.probing == PROBES
+        if self.state is CircuitState.CLOSED or not (is_full or self.state is CircuitState.OPEN):
+            return True
+        if self.now - self.since < OPEN_FOR:
+            return False
+        if self.state is CircuitState.OPEN:
+            self.goes(CircuitState.HALF_OPEN)
+        self.since, self.probing = self.now, 0
+        self.round += 1
+        return True
+
+    def end(self, call: int, verdict: Verdict) -> None:
+        era, its_round = self.calls.pop(call, (None, 0))
+        if era != self.era:
+            return
+        is_replaced = its_round < self.round
+        self.probing -= its_round > 0 and not is_replaced
+        is_late = is_replaced and verdict is Verdict.FAILURE
+        if verdict is Verdict.IGNORED or self.mode is BreakerMode.DISABLED or is_late:
+            return
+        if its_round:
+            self.successes += verdict is Verdict.SUCCESS
+            if verdict is Verdict.FAILURE:
+                self.goes(CircuitState.OPEN)
+            elif self.successes == PROBES:
+                self.goes(CircuitState.CLOSED)
+            return
+        self.row = self.row + 1 if verdict is Verdict.FAILURE else 0
+        if self.row == ROW:
+            self.goes(CircuitState.OPEN)
+
+    def switch(self, mode: BreakerMode) -> None:
+        self.mode = mode
+
+    def reset(self) -> None:
+        self.mode = BreakerMode.ENFORCED
+        self.goes(CircuitState.CLOSED)
+
+    def copy(self) -> Model:
+        return attrs.evolve(self, calls=dict(self.calls))
+
+
+ENDINGS = st.sampled_from(
+    [
+        (Verdict.SUCCESS, None),
+        (Verdict.FAILURE, ConnectionError()),
+        (Verdict.FAILURE, None),
+        *((Verdict.IGNORED, error) for error in (Ignored(), KeyboardInterrupt(), GeneratorExit())),
+    ]
+)
+"""What a call says of the other side, and its error; one that fails without any has run out of its time."""
+
+Thing = tuple[str, tuple[Any, ...]]
+"""What happens, as the name of a method of the model and its arguments."""
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Calls that overlap in every way, beside a model that is nothing but counters."""
+    """Calls that overlap in every way, in one thread and in several, beside models.
+
+    What happens in several threads at once must be as if it had happened in some order. There is a model for each
+    order that agrees with all that was seen.
+    """
 
     calls = Bundle("calls")
 
@@ -73,134 +187,136 @@ class BreakerMachine(RuleBasedStateMachine):
         self.breaker = CircuitBreaker(
             "psp", ConsecutiveFailures(ROW), open_for=OPEN_FOR, probes=PROBES, classify=classify
         )
-        self.now = self.since = self.era = self.row = self.probing = self.successes = 0
-        self.state = CircuitState.CLOSED
-        self.mode = BreakerMode.ENFORCED
+        self.models = [Model()]
+        self.permits: list[Permit] = []
 
     def teardown(self) -> None:
         self.block.__exit__(None, None, None)
 
-    # --- the model ------------------------------------------------------------------------------
+    # --- what is done ---------------------------------------------------------------------------
 
-    def goes(self, state: CircuitState) -> None:
-        self.state = state
-        self.since = self.now
-        self.era += 1
-        self.row = self.probing = self.successes = 0
+    def begin(self, call: int) -> float | None:
+        try:
+            self.permits[call] = self.breaker.acquire()
+        except CircuitOpen as error:
+            return error.retry_after
+        return None
 
-    def lets_through(self) -> bool:
-        """Tell whether the next call is to pass, and be counted."""
-        if self.mode is BreakerMode.FORCED_OPEN:
-            return False
-        is_full = self.state is CircuitState.HALF_OPEN and self.probing == PROBES
-        if (self.state is CircuitState.OPEN or is_full) and self.now - self.since >= OPEN_FOR:
-            self.goes(CircuitState.HALF_OPEN)
-            return True
-        return self.state is not CircuitState.OPEN and not is_full
+    def end(self, call: int, verdict: Verdict, error: BaseException | None) -> None:
+        permit = self.permits[call]
+        if error is not None:
+            self.breaker.failed(permit, error)
+        elif verdict is Verdict.FAILURE:
+            self.breaker.failed(permit, KeyboardInterrupt(), is_over=True)
+        elif not self.breaker.is_clean or permit.probe:
+            # As the layer does it: while all is clean, a success is not told.
+            self.breaker.succeeded(permit)
 
-    def ends(self, call: Call, verdict: Verdict) -> None:
-        if call.era != self.era:
-            return
-        self.probing -= call.is_probe
-        if verdict is Verdict.IGNORED or self.mode is BreakerMode.DISABLED:
-            return
-        if call.is_probe:
-            self.successes += verdict is Verdict.SUCCESS
-            if verdict is Verdict.FAILURE:
-                self.goes(CircuitState.OPEN)
-            elif self.successes == PROBES:
-                self.goes(CircuitState.CLOSED)
-            return
-        self.row = self.row + 1 if verdict is Verdict.FAILURE else 0
-        if self.row == ROW:
-            self.goes(CircuitState.OPEN)
+    def do(self, thing: Thing) -> float | None:
+        name, arguments = thing
+        if name in {"begin", "end"}:
+            answer: float | None = getattr(self, name)(*arguments)
+            return answer
+        getattr(self.breaker, name)(*arguments)
+        return None
+
+    def happens(self, *things: Thing) -> None:
+        """Have things happen at once, and keep the models that agree with what is seen of them."""
+        barrier = threading.Barrier(len(things))
+
+        def do(thing: Thing) -> float | None:
+            barrier.wait()
+            return self.do(thing)
+
+        with switching_often():
+            answers = [self.do(things[0])] if len(things) == 1 else list(THREADS.map(do, things))
+        self.models = [
+            after for model in self.models for after in _orders(model, things, answers) if self.looks_like(after)
+        ]
+        self.models = [model for at, model in enumerate(self.models) if model not in self.models[:at]]
+        assert self.models, (things, answers, self.breaker.state)
+
+    def looks_like(self, model: Model) -> bool:
+        breaker = self.breaker
+        is_open = model.state is CircuitState.CLOSED and model.mode is not BreakerMode.FORCED_OPEN
+        return (
+            breaker.state is model.state
+            and breaker.mode is model.mode
+            and breaker._probing == model.probing <= PROBES
+            and (breaker.open_door is not None) == (is_open or model.mode is BreakerMode.DISABLED)
+            and (model.state is not CircuitState.CLOSED or breaker.is_clean == (model.row == 0))
+        )
+
+    def new_call(self) -> int:
+        self.permits.append(Permit(-1))
+        return len(self.permits) - 1
 
     # --- what happens ---------------------------------------------------------------------------
 
     @rule(target=calls)
-    def begin(self) -> Call:
-        if self.mode is BreakerMode.DISABLED:
-            return Call(self.breaker.acquire(), self.era if self.state is CircuitState.CLOSED else -1, is_probe=False)
-        passes = self.lets_through()
-        if passes or self.mode is BreakerMode.SHADOW:
-            is_probe = passes and self.state is CircuitState.HALF_OPEN
-            self.probing += is_probe
-            return Call(self.breaker.acquire(), self.era if passes else -1, is_probe)
-        with pytest.raises(CircuitOpen) as caught:
-            self.breaker.acquire()
-        assert 0 < caught.value.retry_after <= OPEN_FOR
-        if self.state is CircuitState.OPEN and self.mode is not BreakerMode.FORCED_OPEN:
-            assert caught.value.retry_after == pytest.approx(self.since + OPEN_FOR - self.now)
-        return Call(Permit(-1), -1, is_probe=False)
+    def one_begins(self) -> int:
+        call = self.new_call()
+        self.happens(("begin", (call,)))
+        return call
 
-    @rule(call=consumes(calls))
-    def succeed(self, call: Call) -> None:
-        # As the layer does it: while all is clean, a success is not told.
-        if not self.breaker.is_clean or call.permit.probe:
-            self.breaker.succeeded(call.permit)
-        self.ends(call, Verdict.SUCCESS)
-
-    @rule(call=consumes(calls))
-    def fail(self, call: Call) -> None:
-        self.breaker.failed(call.permit, ConnectionError())
-        self.ends(call, Verdict.FAILURE)
-
-    @rule(call=consumes(calls), error=st.sampled_from([Ignored(), KeyboardInterrupt(), GeneratorExit()]))
-    def be_ignored(self, call: Call, error: BaseException) -> None:
-        self.breaker.failed(call.permit, error)
-        self.ends(call, Verdict.IGNORED)
-
-    @rule(call=consumes(calls))
-    def run_out_of_time(self, call: Call) -> None:
-        self.breaker.failed(call.permit, KeyboardInterrupt(), is_over=True)
-        self.ends(call, Verdict.FAILURE)
-
-    @rule(seconds=st.sampled_from([1, OPEN_FOR - 1, OPEN_FOR, 3 * OPEN_FOR]))
-    def pass_time(self, seconds: int) -> None:
-        self.clock.advance(seconds)
-        self.now += seconds
-
-    @precondition(lambda self: self.state is not CircuitState.OPEN)
-    @rule()
-    def break_down(self) -> None:
-        """Fail as often as it takes, since chance seldom does."""
-        for _ in range(ROW):
-            if self.state is not CircuitState.OPEN and self.mode is BreakerMode.ENFORCED and self.lets_through():
-                is_probe = self.state is CircuitState.HALF_OPEN
-                self.probing += is_probe
-                self.fail(Call(self.breaker.acquire(), self.era, is_probe))
+    @rule(call=consumes(calls), ending=ENDINGS)
+    def one_ends(self, call: int, ending: tuple[Verdict, BaseException | None]) -> None:
+        self.happens(("end", (call, *ending)))
 
     @rule(mode=st.sampled_from(BreakerMode))
-    def switch(self, mode: BreakerMode) -> None:
-        self.breaker.switch(mode)
-        self.mode = mode
+    def is_switched(self, mode: BreakerMode) -> None:
+        self.happens(("switch", (mode,)))
 
     @rule()
-    def reset(self) -> None:
-        self.breaker.reset()
-        self.mode = BreakerMode.ENFORCED
-        self.goes(CircuitState.CLOSED)
+    def is_reset(self) -> None:
+        self.happens(("reset", ()))
 
-    # --- what always holds ----------------------------------------------------------------------
+    @rule(seconds=st.sampled_from([1, OPEN_FOR - 1, OPEN_FOR, 3 * OPEN_FOR]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+        for model in self.models:
+            model.now += seconds
 
-    @invariant()
-    def it_is_as_the_model_says(self) -> None:
-        assert self.breaker.state is self.state
-        assert self.breaker.mode is self.mode
-        assert self.breaker._probing == self.probing <= PROBES
+    @rule()
+    def it_breaks_down(self) -> None:
+        """Fail as often as it takes, since chance seldom does."""
+        for _ in range(ROW):
+            call = self.new_call()
+            self.happens(("begin", (call,)))
+            self.happens(("end", (call, Verdict.FAILURE, ConnectionError())))
 
-    @invariant()
-    def the_door_is_open_only_while_all_is_well(self) -> None:
-        passes = self.state is CircuitState.CLOSED and self.mode is not BreakerMode.FORCED_OPEN
-        assert (self.breaker.open_door is not None) == (passes or self.mode is BreakerMode.DISABLED)
+    @rule(
+        target=calls,
+        begin=st.integers(0, MOST),
+        ends=st.lists(st.tuples(consumes(calls), ENDINGS), max_size=MOST),
+        other=st.sampled_from([(), (("reset", ()),), (("switch", (BreakerMode.FORCED_OPEN,)),)]),
+    )
+    def threads_come_together(
+        self, begin: int, ends: list[tuple[int, tuple[Verdict, BaseException | None]]], other: tuple[Thing, ...]
+    ) -> MultipleResults[int]:
+        begun = [self.new_call() for _ in range(begin)]
+        things: list[Thing] = [("begin", (call,)) for call in begun]
+        things += [("end", (call, *ending)) for call, ending in ends]
+        things += other
+        for at in range(0, len(things), MOST):
+            self.happens(*things[at : at + MOST])
+        return multiple(*begun)
 
-    @invariant()
-    def clean_is_what_remembers_no_failure(self) -> None:
-        if self.state is CircuitState.CLOSED:
-            assert self.breaker.is_clean == (self.row == 0)
+
+def _orders(model: Model, things: Sequence[Thing], answers: Sequence[float | None]) -> Iterator[Model]:
+    """Yield what becomes of a model in every order of things in which it answers as was seen."""
+    for order in itertools.permutations(range(len(things))):
+        after = model.copy()
+        for at in order:
+            name, arguments = things[at]
+            answer = getattr(after, name)(*arguments[:2])
+            if answers[at] != pytest.approx(answer):
+                break
+        else:
+            yield after
 
 
-@pytest.mark.parametrize("histories", [60, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("histories", [40, pytest.param(300, marks=pytest.mark.slow)])
 def test_a_breaker_is_as_its_model_says(histories: int) -> None:
     run(BreakerMachine, settings=settings(max_examples=examples(histories), stateful_step_count=40, deadline=None))
 

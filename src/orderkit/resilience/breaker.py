@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import enum
 import logging
-import threading
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from orderkit.errors import ConfigurationError, Rejected
+from orderkit.forking import Guarded
 from orderkit.resilience import conditions
 from orderkit.resilience.circuits import Circuit, CircuitState
 from orderkit.resilience.events import CallRejected, CircuitChanged, Listener, PolicyEvent, tell
@@ -72,7 +73,7 @@ class Permit(NamedTuple):
 _UNCOUNTED = Permit(-1)
 
 
-class CircuitBreaker(Layer):
+class CircuitBreaker(Layer, Guarded):
     """Leave the other side alone for a while when it fails too often, and try carefully whether it is back.
 
     Safe to share among threads, tasks and policies. Calls pass without a lock while all is well. After `open_for`
@@ -124,7 +125,6 @@ class CircuitBreaker(Layer):
         self._classify = classify
         self._shared = shared
         self._listeners = listening(listeners)
-        self._lock = threading.Lock()
         self._circuit = Circuit(self._trips, self._probes)
         self.is_timed = self._circuit.is_timed
         self._generation = 0
@@ -135,6 +135,17 @@ class CircuitBreaker(Layer):
         self._built_mode = self._mode = _mode(mode)
         self._targets: WeakSet[CircuitBreaker] = WeakSet()
         self.open_door = self._door()
+        super().__init__()
+
+    def renew(self) -> None:
+        """Be open still, or else as new, in a child after a fork: the calls of its parent do not end in it."""
+        super().renew()
+        before, self._circuit = self.state, Circuit(self._trips, self._probes)
+        if before is not CircuitState.CLOSED:
+            self._circuit.open()
+        if before is CircuitState.HALF_OPEN:
+            self._since = -math.inf  # it had waited long enough
+        self._begin_generation()
 
     # --- what is asked and told from outside ----------------------------------------------------
 
@@ -291,13 +302,16 @@ class CircuitBreaker(Layer):
         after = self.state
         if before is after and not whatever:
             return None
-        self._generation += 1
         self._since = conditions.present.monotonic()
-        self._round = self._probing = 0
         self._circuit.forget()
+        self._begin_generation()
+        return None if before is after else CircuitChanged(policy=self.name, before=before, after=after, reason=reason)
+
+    def _begin_generation(self) -> None:
+        self._generation += 1
+        self._round = self._probing = 0
         self.is_clean = self._circuit.is_clean
         self.open_door = self._door()
-        return None if before is after else CircuitChanged(policy=self.name, before=before, after=after, reason=reason)
 
     def _door(self) -> Permit | None:
         if self.state is CircuitState.CLOSED and not self._is_forced:

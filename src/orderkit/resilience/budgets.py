@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
+from orderkit.forking import Guarded
 from orderkit.resilience.layers import InvalidPolicy, counted
 
 
-class RetryBudget:
+class RetryBudget(Guarded):
     """A bucket of tokens that retries take from and successes fill again; make one for each dependency.
 
     The figures are those of the AWS SDKs' standard mode, as revised: 500 tokens, 14 for a retry after a transient
@@ -29,7 +28,7 @@ class RetryBudget:
         if max(transient, throttled) > capacity:
             raise InvalidPolicy("A retry budget below what a retry takes would allow none; nothing was built.")
         self._tokens = capacity
-        self._lock = threading.Lock()
+        super().__init__()
 
     @property
     def tokens(self) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
+from orderkit.forking import Guarded
 from orderkit.resilience.deadlines import time_left
 from orderkit.resilience.events import CallRejected
 from orderkit.resilience.layers import Invocation, Layer, Rank, Step, checked, counted
@@ -16,7 +16,7 @@ from orderkit.resilience.runtimes import Signal
 T = TypeVar("T")
 
 
-class Bulkhead(Layer):
+class Bulkhead(Layer, Guarded):
     """Let so many calls pass at once, in threads and tasks taken together; a few more may wait for a place.
 
     Those who wait are served in their order.
@@ -35,9 +35,14 @@ class Bulkhead(Layer):
         self._limit = counted(limit, "The limit of a bulkhead")
         self._places = counted(waiting, "The waiting calls of a bulkhead", least=0)
         self._max_wait = checked(max_wait, "The longest wait for a bulkhead")
-        self._lock = threading.Lock()
         self._under_way = 0
         self._queue: deque[Signal] = deque()
+        super().__init__()
+
+    def renew(self) -> None:
+        """Be empty in a child after a fork: the calls of its parent are not in it."""
+        super().renew()
+        self._under_way, self._queue = 0, deque()
 
     @property
     def under_way(self) -> int:
@@ -97,7 +102,8 @@ class Bulkhead(Layer):
             if self._queue:
                 self._queue.popleft().set()
             else:
-                self._under_way -= 1
+                # Where a call has forked, it was not counted in the child.
+                self._under_way = max(0, self._under_way - 1)
 
     def for_target(self, name: str) -> Bulkhead:
         """Return an empty bulkhead of the same size: one target that is slow takes the places of no other."""

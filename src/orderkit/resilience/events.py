@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 
 import attrs
 
+from orderkit.forking import Guarded
 from orderkit.resilience import conditions
 
 _logger = logging.getLogger("orderkit.resilience")
@@ -180,7 +180,7 @@ class EventLog:
         self._logger.log(self._level, "%s: %s", type(event).__name__, told, extra={"event": fields})
 
 
-class EventCounter:
+class EventCounter(Guarded):
     """Count events by their kind and their policy, for metrics and for tests.
 
     Attributes:
@@ -195,7 +195,7 @@ class EventCounter:
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.Lock()
+        super().__init__()
 
     def __call__(self, event: PolicyEvent) -> None:
         """Count one event."""

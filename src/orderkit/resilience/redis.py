@@ -14,9 +14,9 @@ from urllib.parse import unquote_plus, urlsplit, urlunsplit
 import attrs
 
 from orderkit.errors import ConfigurationError
+from orderkit.forking import Guarded, keep_for_good
 from orderkit.resilience import conditions
 from orderkit.resilience.events import Degraded, Listener, PolicyEvent, tell
-from orderkit.resilience.forking import keep_for_good, renew_after_fork
 from orderkit.resilience.layers import checked, counted
 from orderkit.resilience.runtimes import Runtime, ThreadRuntime
 
@@ -178,7 +178,7 @@ class _Usage(NamedTuple):
     places: _Places
 
 
-class RedisConnection:
+class RedisConnection(Guarded):
     """Reach one Redis from threads and from any number of event loops.
 
     After a failure it is left alone for `rest` seconds, in which nobody waits for it; then one call tries for all.
@@ -208,15 +208,15 @@ class RedisConnection:
         if isinstance(self._source, _Address):
             _check(self._source.url)
         self._begin()
-        renew_after_fork(self)
+        super().__init__()
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
         self._for_threads: _Usage | None = None
         self._here: dict[AbstractEventLoop, _Usage] = {}
 
     def renew(self) -> None:
         """Have connections of its own in a child after a fork, and leave those of the parent alone."""
+        super().renew()
         keep_for_good((self._for_threads, self._here))
         self._begin()
 

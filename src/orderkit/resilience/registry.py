@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Generic, TypeVar
 
+from orderkit.forking import Guarded
 from orderkit.resilience.breaker import CircuitBreaker
 from orderkit.resilience.layers import counted
 from orderkit.resilience.policy import Policy
@@ -15,7 +15,7 @@ from orderkit.resilience.policy import Policy
 MemberT = TypeVar("MemberT", CircuitBreaker, Policy)
 
 
-class Registry(Generic[MemberT]):
+class Registry(Guarded, Generic[MemberT]):
     """Make what is asked for by name once, and keep the most recently used.
 
     Names often come from outside, such as hosts in webhooks of customers, so that their number is bounded. What is
@@ -36,8 +36,8 @@ class Registry(Generic[MemberT]):
     def __init__(self, make: Callable[[str], MemberT], *, limit: int = 1000) -> None:
         self._make: Callable[[str], MemberT] = make
         self._limit = counted(limit, "The limit of a registry")
-        self._lock = threading.Lock()
         self._members: OrderedDict[str, MemberT] = OrderedDict()
+        super().__init__()
 
     def get(self, name: str) -> MemberT:
         """Return the member of this name, made now if need be."""

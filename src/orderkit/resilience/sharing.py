@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
+from orderkit.forking import Guarded
 from orderkit.resilience import conditions
-from orderkit.resilience.forking import renew_after_fork
 from orderkit.resilience.layers import checked
 from orderkit.resilience.redis import RedisConnection, Script, Unreachable, tell_degraded
 
@@ -37,7 +36,7 @@ _ROUNDING = 0.05
 """Seconds by which clocks and Redis may differ on when a circuit is open no more."""
 
 
-class RedisCircuits:
+class RedisCircuits(Guarded):
     """Share through Redis which circuits are open, by the names of their breakers.
 
     Whoever opens a circuit says for how long; the others reject calls for the rest of that time. Each process then
@@ -55,12 +54,7 @@ class RedisCircuits:
         self._prefix = prefix
         self._look_at: WeakKeyDictionary[CircuitBreaker, float] = WeakKeyDictionary()
         self._known_until: WeakKeyDictionary[CircuitBreaker, float] = WeakKeyDictionary()
-        self.renew()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Have a lock of its own in a child after a fork."""
-        self._lock = threading.Lock()
+        super().__init__()
 
     async def look(self, breaker: CircuitBreaker, invocation: Invocation[Any]) -> None:
         """Open a breaker if another process has, before a call; look only now and then."""

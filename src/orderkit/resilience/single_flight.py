@@ -11,8 +11,8 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from orderkit.forking import Guarded
 from orderkit.resilience.deadlines import time_left
-from orderkit.resilience.forking import renew_after_fork
 from orderkit.resilience.runtimes import Runtime, Signal, ThreadRuntime
 
 
@@ -100,12 +100,8 @@ flown_here: ContextVar[tuple[Flight, ...]] = ContextVar("orderkit_flights", defa
 """The flights inside of whose fetch this code runs."""
 
 
-class _Waiting:
+class _Waiting(Guarded):
     """Which flights wait for which, over all caches: nobody is let wait for what waits for him."""
-
-    def __init__(self) -> None:
-        self.renew()
-        renew_after_fork(self)
 
     def begin(self, flight: Flight, runtime: Runtime) -> bool:
         """Note that the flights flown here wait for another; refuse if it waits for one of them, or for this thread."""
@@ -124,10 +120,6 @@ class _Waiting:
             for waiting in flown_here.get():
                 waiting.awaits.remove(flight)
 
-    def renew(self) -> None:
-        """Have a lock of its own in a child after a fork."""
-        self._lock = threading.Lock()
-
 
 def _reached(flight: Flight) -> set[Flight]:
     """Return a flight and all that must land before it does."""
@@ -142,17 +134,17 @@ def _reached(flight: Flight) -> set[Flight]:
 _waiting: Final = _Waiting()
 
 
-class Flights:
+class Flights(Guarded):
     """The fetches that are under way, one for each key."""
 
     def __init__(self) -> None:
-        self.renew()
-        renew_after_fork(self)
+        self._under_way: dict[str, Flight] = {}
+        super().__init__()
 
     def renew(self) -> None:
-        """Begin without flights, also in a child after a fork: the threads of the parent are not in it."""
-        self._lock = threading.Lock()
-        self._under_way: dict[str, Flight] = {}
+        """Begin without flights in a child after a fork: the threads of the parent are not in it."""
+        super().renew()
+        self._under_way = {}
 
     def join(self, key: str, tags: Sequence[str]) -> tuple[Flight, bool]:
         """Return the flight of a key, and whether it was begun just now, so that the caller has to fetch."""

@@ -10,15 +10,14 @@ invalidation is never seen after it, however the two race. (Leases: Nishtala et 
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast, runtime_checkable
 from weakref import WeakValueDictionary
 
 import attrs
 
+from orderkit.forking import Guarded
 from orderkit.resilience import conditions
-from orderkit.resilience.forking import renew_after_fork
 from orderkit.resilience.layers import InvalidPolicy, counted
 from orderkit.resilience.redis import RedisConnection, Script
 from orderkit.resilience.runtimes import Runtime
@@ -137,7 +136,7 @@ def _now() -> float:
     return conditions.present.monotonic()
 
 
-class LocalStore:
+class LocalStore(Guarded):
     """Keep values in this process, the most recently used ones.
 
     All callers get the same object: what is cached must not be changed.
@@ -150,9 +149,8 @@ class LocalStore:
 
     def __init__(self, *, max_entries: int = 1000) -> None:
         self._max_entries = counted(max_entries, "The entries of a cache")
-        self._lock = threading.Lock()
         self._begin()
-        renew_after_fork(self)
+        super().__init__()
 
     def _begin(self) -> None:
         from cachetools import TLRUCache
@@ -168,7 +166,7 @@ class LocalStore:
         if self._lock.locked():
             self._begin()
         # In any case: whoever has just been given the lock does not count as its holder yet.
-        self._lock = threading.Lock()
+        super().renew()
 
     def glance(self, key: str) -> Found | None:
         """Return a value that is here."""
@@ -260,7 +258,7 @@ _LONGEST_LOAD = 60.0
 _MOST_OWED = 10_000
 
 
-class RedisStore:
+class RedisStore(Guarded):
     """Keep values in Redis, for every process that uses the same prefix.
 
     Values are turned into bytes and back by the application: what a hit gives must equal what was loaded. What cannot
@@ -292,12 +290,7 @@ class RedisStore:
         self._loads = loads
         self._prefix = prefix
         self._owed: dict[str, object] = {}
-        self.renew()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Have a lock of its own in a child after a fork, which owes what its parent did."""
-        self._lock = threading.Lock()
+        super().__init__()
 
     def glance(self, key: str) -> None:
         """Return nothing: a value that is here may be over elsewhere."""

@@ -8,7 +8,6 @@ therefore turned into those.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
@@ -24,8 +23,8 @@ from limits.aio.strategies import (
 )
 from limits.storage import RedisStorage
 
+from orderkit.forking import Guarded
 from orderkit.resilience import conditions
-from orderkit.resilience.forking import renew_after_fork
 from orderkit.resilience.redis import RedisConnection, Script, Unreachable
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ class _Window:
     entries: deque[float] = attrs.field(factory=deque)
 
 
-class LocalWindows(_Windows):
+class LocalWindows(_Windows, Guarded):
     """Count in this process, safely among threads; what has run out is forgotten on the way.
 
     Args:
@@ -141,16 +140,11 @@ class LocalWindows(_Windows):
     """
 
     def __init__(self, max_keys: int) -> None:
-        super().__init__()
+        _Windows.__init__(self)
         self._max_keys = max_keys
         self._windows: OrderedDict[str, _Window] = OrderedDict()
         self._full = 1000
-        self.renew()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Have a lock of its own in a child after a fork."""
-        self._lock = threading.Lock()
+        Guarded.__init__(self)
 
     def _window(self, key: str, now: float) -> _Window:
         """Return what is counted under a key, or a new window that is over at once."""

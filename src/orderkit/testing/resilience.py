@@ -15,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -93,7 +94,8 @@ def resilience(
 
 def _monotonic(clock: ManualClock, outer: Conditions) -> Callable[[], float]:
     """Go on from the time it is, so that what outlives the block has not seen a time that never comes."""
-    begun, shown = outer.monotonic(), clock.now()
+    # Few binary digits: what is to be over after eight seconds of the clock is, and not one bit of a float later.
+    begun, shown = math.floor(outer.monotonic() * 1024) / 1024, clock.now()
     return lambda: begun + (clock.now() - shown).total_seconds()
 
 

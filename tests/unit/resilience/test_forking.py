@@ -6,14 +6,36 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
 
-from orderkit.resilience import Cache, LocalStore, Operation, Policy, RateLimit, RedisClients, RedisConnection
+from orderkit.resilience import (
+    Backoff,
+    Bulkhead,
+    Cache,
+    CircuitBreaker,
+    CircuitOpen,
+    CircuitState,
+    ConsecutiveFailures,
+    EventCounter,
+    LocalStore,
+    Operation,
+    Policy,
+    RateLimit,
+    RedisClients,
+    RedisConnection,
+    Registry,
+    Retry,
+    RetryBudget,
+)
 from orderkit.resilience.single_flight import _waiting
 from orderkit.resilience.stores import RedisStore
+from orderkit.storage.memory.backend import MemoryBackend
+from orderkit.testing.clock import ManualClock
+from orderkit.testing.conformance.base import order_row, placing
+from orderkit.testing.resilience import resilience
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork"),
@@ -117,3 +139,92 @@ def test_a_child_reaches_redis_where_its_parent_was_reaching_it() -> None:
     policy = Policy(Cache(key=str, ttl=60, store=store), operation=Operation.SAFE)
     with held_elsewhere(connection, store):
         assert in_a_child(lambda: policy.call(abs, -5) == 5)
+
+
+def test_a_child_fails_calls_retries_them_and_counts_that_where_its_parent_was_doing_so() -> None:
+    counter = EventCounter()
+    breaker = CircuitBreaker("psp", ConsecutiveFailures(2), listeners=[counter])
+    budget = RetryBudget()
+    retry = Retry(on=ConnectionError, attempts=2, backoff=Backoff(0), budget=budget)
+    policy = Policy(retry, breaker, operation=Operation.SAFE)
+
+    def fail() -> None:
+        raise ConnectionError
+
+    def work() -> bool:
+        with suppress(ConnectionError):
+            policy.call(fail)
+        return breaker.state is CircuitState.OPEN and counter.counts["CircuitChanged", "psp"] == 1
+
+    with held_elsewhere(breaker, budget, counter):
+        assert in_a_child(work)
+    assert breaker.state is CircuitState.CLOSED
+
+
+@pytest.mark.parametrize("state", CircuitState)
+def test_a_breaker_of_a_child_rejects_what_that_of_its_parent_does(state: CircuitState, clock: ManualClock) -> None:
+    breaker = CircuitBreaker("psp", ConsecutiveFailures(1), open_for=10)
+
+    def passes() -> bool:
+        try:
+            breaker.succeeded(breaker.acquire())
+        except CircuitOpen:
+            return False
+        return True
+
+    with resilience(clock=clock):
+        if state is not CircuitState.CLOSED:
+            breaker.failed(breaker.acquire(), ConnectionError())
+        if state is CircuitState.HALF_OPEN:
+            clock.advance(10)
+            breaker.acquire()  # of which the child never hears the end
+        assert breaker.state is state
+        with held_elsewhere(breaker):
+            assert in_a_child(passes) == (state is not CircuitState.OPEN)
+
+
+def test_a_breaker_that_is_forced_open_is_so_in_a_child() -> None:
+    breaker = CircuitBreaker("psp")
+    breaker.force_open()
+
+    def is_forced() -> bool:
+        with pytest.raises(CircuitOpen):
+            breaker.acquire()
+        breaker.reset()
+        return bool(breaker.acquire())
+
+    assert in_a_child(is_forced)
+    with pytest.raises(CircuitOpen):
+        breaker.acquire()
+
+
+def test_the_calls_of_a_parent_take_no_place_in_its_child() -> None:
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+
+    def fork() -> bool:
+        with held_elsewhere(bulkhead):
+            # The call that forks ends in the child as well, and frees nobody else's place there.
+            return in_a_child(lambda: policy.call(lambda: bulkhead.under_way == 1) and bulkhead.under_way == 0)
+
+    assert policy.call(fork)
+    assert bulkhead.under_way == 0
+
+
+def test_a_child_asks_a_registry_that_its_parent_was_asking() -> None:
+    breakers = Registry(CircuitBreaker)
+    known = breakers.get("a")
+    with held_elsewhere(breakers):
+        assert in_a_child(lambda: breakers.get("a") is known and breakers.get("b") is not known)
+
+
+def test_a_child_writes_to_a_memory_that_its_parent_was_writing_to() -> None:
+    backend = MemoryBackend()
+    order = order_row("order_1")
+
+    def commits() -> bool:
+        with backend.connect() as storage:
+            return storage.commit(placing(order)).committed
+
+    with held_elsewhere(backend):
+        assert in_a_child(commits)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from orderkit.errors import StorageFailed, TransactionEnded
+from orderkit.forking import Guarded
 from orderkit.orders.ports import Found, Search
 from orderkit.orders.tables import EVENTS, PERSONAL, EventRow, PersonalRow
 from orderkit.storage.memory.layer import Layer
@@ -194,7 +195,7 @@ class MemoryStorage:
             self._steps.append(step)
 
 
-class MemoryBackend:
+class MemoryBackend(Guarded):
     """Keep orders in memory. Safe to share between threads.
 
     A transaction sees its own writes over what is committed, holds no lock while its block runs, and is
@@ -209,7 +210,7 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         self._root = Layer()
-        self._lock = threading.Lock()
+        super().__init__()
 
     @contextmanager
     def connect(self, *, transaction: bool = False) -> Generator[MemoryStorage, None, None]:

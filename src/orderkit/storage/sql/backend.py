@@ -10,10 +10,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
 from orderkit.errors import ConfigurationError, OrderKitError, SchemaMissing
+from orderkit.forking import keep_for_good, renew_after_fork
 from orderkit.storage.sql.brackets import Autocommit, Savepoint, Transaction, held
 from orderkit.storage.sql.databases import dialect_for
 from orderkit.storage.sql.failures import Phase, failure
-from orderkit.storage.sql.forking import keep_for_good, renew_after_fork
 from orderkit.storage.sql.liveness import is_stale
 from orderkit.storage.sql.locks import WriteLock, write_lock_of
 from orderkit.storage.sql.migrations import Migrations, refuse_unusable

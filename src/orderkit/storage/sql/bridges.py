@@ -19,8 +19,8 @@ import attrs
 from sqlalchemy.util import greenlet_spawn
 
 from orderkit.errors import CommitUnknown
+from orderkit.forking import renew_after_fork
 from orderkit.storage.sql.failures import Phase
-from orderkit.storage.sql.forking import renew_after_fork
 
 T = TypeVar("T")
 

@@ -17,10 +17,10 @@ from typing import Protocol
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from orderkit.errors import StorageBusy, TransactionEnded
+from orderkit.forking import renew_after_fork
 from orderkit.orders.forwarding import ForwardingStorage
 from orderkit.storage.sql.backend import SqlBackend
 from orderkit.storage.sql.failures import Phase
-from orderkit.storage.sql.forking import renew_after_fork
 from orderkit.storage.sql.operations import SqlOperations
 from orderkit.storage.sql.storage import PhasedStorage, SqlStorage
 from orderkit.unit_of_work.batches import STALE, WRITTEN, write_apart

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orderkit.storage.sql.forking import renew_after_fork, stop_before_fork
+from orderkit.forking import renew_after_fork, stop_before_fork
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -1,15 +1,15 @@
-"""What must not be shared with a child process, renewed in the child after a fork."""
+"""What a child process must not take over from its parent, renewed in the child after a fork."""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Renewable(Protocol):
-    """Something that holds connections, descriptors or locks of the process it was made in."""
+    """Something that holds locks, which other threads may hold during a fork, connections or descriptors."""
 
     def renew(self) -> None:
         """Drop, in a child after a fork, what belongs to the parent; leave the parent's side untouched."""
@@ -28,14 +28,20 @@ class Stoppable(Protocol):
         ...
 
 
-_renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
-_stoppables: weakref.WeakSet[Stoppable] = weakref.WeakSet()
-_stopped = threading.local()
+_renewables: Final[weakref.WeakSet[Renewable]] = weakref.WeakSet()
+_stoppables: Final[weakref.WeakSet[Stoppable]] = weakref.WeakSet()
+_stopped: Final = threading.local()
+_inherited: Final[list[object]] = []
 
 
 def renew_after_fork(thing: Renewable) -> None:
     """Have a thing renewed in every child of this process, for as long as the thing lives."""
     _renewables.add(thing)
+
+
+def keep_for_good(thing: object) -> None:
+    """Keep something of the parent's from being finalised in a child, which would close it for the parent."""
+    _inherited.append(thing)
 
 
 def stop_before_fork(thing: Stoppable) -> None:
@@ -60,9 +66,17 @@ def _renew_all() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_stop_all, after_in_parent=_go_on_all, after_in_child=_renew_all)
 
-_inherited: list[object] = []
 
+class Guarded:
+    """Something that changes under a lock, which nobody holds in a child after a fork.
 
-def keep_for_good(thing: object) -> None:
-    """Keep something of the parent's from being finalised in a child, which would close it for the parent."""
-    _inherited.append(thing)
+    What inherits it calls its initialiser last: a fork may come at any time from then on.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Have a lock of its own."""
+        self._lock = threading.Lock()
