@@ -164,6 +164,25 @@ def test_pybreaker_3_threads_go_through_one_breaker_at_the_same_time(
         assert len(list(pool.map(lambda _: policy.call(all_inside.wait, 20), range(8)))) == 8
 
 
+def test_pybreaker_7_a_coroutine_function_that_fails_opens_it(policy_of: Callable[[CircuitBreaker], Policy]) -> None:
+    """danielfm/pybreaker#7: what is decorated returns a coroutine, which is a success whatever comes of it."""
+    breaker = CircuitBreaker("psp", ConsecutiveFailures(2))
+
+    @policy_of(breaker)
+    async def bookings() -> str:
+        await asyncio.sleep(0)
+        raise ConnectionError
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                await bookings()
+        with pytest.raises(CircuitOpen):
+            await bookings()
+
+    asyncio.run(main())
+
+
 def test_tasks_go_through_one_breaker_at_the_same_time() -> None:
     async def main() -> None:
         all_inside = asyncio.Barrier(100)
