@@ -364,7 +364,7 @@ def _is_understood(url: str) -> bool:
     from redis.connection import parse_url
 
     try:
-        parse_url(url)  # type: ignore[no-untyped-call]
+        parse_url(url)  # type: ignore[no-untyped-call]  # redis-py
     except (ValueError, AttributeError, TypeError):
         return False
     return True

@@ -125,7 +125,9 @@ def test_listeners_are_told_whose_request_was_repeated(serve: Serve, place: Plac
 
 
 @pytest.mark.parametrize("place", EMBEDDED, indirect=True)
-def test_an_exception_that_something_further_outside_answers_leaves_the_key_free(serve: Serve, order: Request) -> None:
+def test_asgi_idempotency_header_16_an_exception_answered_further_outside_leaves_the_key_free(
+    serve: Serve, order: Request
+) -> None:
     shop = Shop(ValueError("a bug"))
     client = serve(shop)
     for _ in range(2):
