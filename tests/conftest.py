@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import secrets
@@ -41,6 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         callspec = getattr(item, "callspec", None)
         if "integration" in item.path.parts and callspec is not None and BESIDE.search(callspec.id):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector look no more at what lives as long as the process: thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -101,6 +108,7 @@ def connected_mariadb(server: URL) -> pymysql.Connection:
             database=server.database,
             charset="utf8mb4",
             autocommit=True,
+            ssl_disabled=True,  # PyMySQL would read all certificates of the system for each connection
             connect_timeout=3,
         )
     except pymysql.OperationalError:

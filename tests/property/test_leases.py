@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from itertools import count
+from functools import partial
+from itertools import count, permutations
 from typing import TypeVar
 
 import attrs
@@ -49,6 +51,8 @@ NOON = ManualClock().now()
 
 WORKERS = st.integers(0, 3)
 FINGERPRINTS = st.sampled_from(("v1:a", "v1:b", "v2:c"))
+DEEDS = st.sampled_from(("renew", "step", "finish", "drop", "seize"))
+THREADS = ThreadPoolExecutor(3)
 ENDINGS = st.sampled_from((OperationState.SUCCEEDED, OperationState.FAILED))
 
 
@@ -62,6 +66,15 @@ class Worker:
 
     hold: Hold | None = None
     seen: OperationRow | None = None
+
+
+@attrs.frozen
+class Deed:
+    """Something a worker does, for real and by hand; both give the answer, by hand also what is kept after it."""
+
+    worker: int
+    really: Callable[[OperationStorage], object]
+    by_hand: Callable[[OperationRow | None], tuple[OperationRow | None, object]]
 
 
 class LeaseMachine(RuleBasedStateMachine):
@@ -94,7 +107,9 @@ class LeaseMachine(RuleBasedStateMachine):
             case Replayed(row):
                 assert row == self.ended
             case Lapsed(row):
-                assert self.seize(worker, row)
+                self.workers[worker].seen = row
+                self.happen(self.seizing(worker))
+                assert self.workers[worker].hold == self.there().hold
             case Expired():
                 assert self.keep(lambda kept: kept.forget(self.key, now=self.now))
                 self.row = self.ended = None
@@ -111,30 +126,34 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(worker=WORKERS)
     def take_over_what_was_seen_before(self, worker: int) -> None:
-        seen = self.workers[worker].seen
-        if seen is not None:
-            self.seize(worker, seen)
+        self.happen(self.seizing(worker))
 
     @rule(worker=WORKERS, lease=st.sampled_from((LEASE, NOTHING)))
     def renew(self, worker: int, lease: timedelta) -> None:
-        if self.written(worker, lambda kept, hold: kept.renew(hold, lease=lease, now=self.now)):
-            self.row = self.there()._replace(locked_until=self.now + lease)
+        self.happen(self.renewing(worker, lease))
 
     @rule(worker=WORKERS, step=st.text("ab", min_size=1, max_size=2))
     def finish_a_step(self, worker: int, step: str) -> None:
-        self.advance(worker, Progress(OperationState.IN_PROGRESS, step, f'"{step}"', None, None, RETENTION))
+        self.happen(self.stepping(worker, step))
 
     @rule(worker=WORKERS, ending=ENDINGS)
     def finish(self, worker: int, ending: OperationState) -> None:
-        row = self.row
-        if row is not None:
-            self.advance(worker, Progress(ending, row.recovery_point, row.steps, "1", None, RETENTION))
-            self.ended = self.row if self.row is not None and self.row.finished else None
+        self.happen(self.finishing(worker, ending))
 
     @rule(worker=WORKERS)
     def drop(self, worker: int) -> None:
-        if self.written(worker, lambda kept, hold: kept.drop(hold)):
-            self.row = None
+        self.happen(self.dropping(worker))
+
+    @rule(workers=st.permutations(range(4)), deeds=st.lists(DEEDS, min_size=2, max_size=3))
+    def come_together(self, workers: list[int], deeds: list[str]) -> None:
+        begin = {
+            "renew": partial(self.renewing, lease=LEASE),
+            "step": partial(self.stepping, step="c"),
+            "finish": partial(self.finishing, ending=OperationState.SUCCEEDED),
+            "drop": self.dropping,
+            "seize": self.seizing,
+        }
+        self.happen(*(begin[deed](worker) for worker, deed in zip(workers, deeds, strict=False)))
 
     @rule(worker=WORKERS)
     def crash(self, worker: int) -> None:
@@ -226,26 +245,21 @@ class LeaseMachine(RuleBasedStateMachine):
         self.holds.append(hold)
         self.workers[worker].hold = hold
 
-    def seize(self, worker: int, seen: OperationRow) -> bool:
-        owner = f"claim {len(self.holds)}"
-        row = self.row
-        lapsed = row is not None and not row.finished and row.hold == seen.hold and row.locked_until <= self.now
-        taken = self.keep(lambda kept: kept.take_over(seen.hold, owner=owner, lease=LEASE, now=self.now))
-        if lapsed and row is not None:
-            self.row = row._replace(
-                owner=owner,
-                fence=row.fence + 1,
-                attempts=row.attempts + 1,
-                locked_until=self.now + LEASE,
-                updated_at=self.now,
-            )
-            self.hold(worker)
-        assert taken == (self.row if lapsed else None)
-        return lapsed
+    def renewing(self, worker: int, lease: timedelta) -> Deed:
+        def by_hand(row: OperationRow) -> OperationRow:
+            return row._replace(locked_until=self.now + lease)
 
-    def advance(self, worker: int, progress: Progress) -> None:
-        if self.written(worker, lambda kept, hold: kept.advance(hold, progress=progress, lease=LEASE, now=self.now)):
-            self.row = self.there()._replace(
+        return self.written(worker, lambda kept, hold: kept.renew(hold, lease=lease, now=self.now), by_hand)
+
+    def stepping(self, worker: int, step: str) -> Deed:
+        return self.advancing(worker, Progress(OperationState.IN_PROGRESS, step, f'"{step}"', None, None, RETENTION))
+
+    def finishing(self, worker: int, ending: OperationState) -> Deed:
+        return self.advancing(worker, Progress(ending, "the end", "{}", "1", None, RETENTION))
+
+    def advancing(self, worker: int, progress: Progress) -> Deed:
+        def by_hand(row: OperationRow) -> OperationRow:
+            return row._replace(
                 state=progress.state.value,
                 recovery_point=progress.recovery_point,
                 steps=progress.steps,
@@ -255,14 +269,74 @@ class LeaseMachine(RuleBasedStateMachine):
                 expires_at=self.now + RETENTION,
             )
 
-    def written(self, worker: int, write: Callable[[OperationStorage, Hold], bool]) -> bool:
-        """Write what a worker wants, and tell whether that was accepted, as it is of the holder alone."""
+        return self.written(
+            worker, lambda kept, hold: kept.advance(hold, progress=progress, lease=LEASE, now=self.now), by_hand
+        )
+
+    def dropping(self, worker: int) -> Deed:
+        return self.written(worker, lambda kept, hold: kept.drop(hold), lambda _row: None)
+
+    def written(
+        self,
+        worker: int,
+        write: Callable[[OperationStorage, Hold], bool],
+        by_hand: Callable[[OperationRow], OperationRow | None],
+    ) -> Deed:
+        """Write what a worker wants, which is accepted of the holder alone."""
         hold = self.workers[worker].hold
-        if hold is None:
-            return False
-        accepted = self.keep(lambda kept: write(kept, hold))
-        assert accepted == (self.row is not None and not self.row.finished and self.row.hold == hold)
-        return accepted
+
+        def kept(row: OperationRow | None) -> tuple[OperationRow | None, object]:
+            if row is None or row.finished or row.hold != hold:
+                return row, False
+            return by_hand(row), True
+
+        return Deed(worker, lambda storage: hold is not None and write(storage, hold), kept)
+
+    def seizing(self, worker: int) -> Deed:
+        """Take over what a worker has seen, if that has not changed and its lease is over."""
+        seen, owner = self.workers[worker].seen, f"claim {len(self.holds)} of {worker}"
+
+        def kept(row: OperationRow | None) -> tuple[OperationRow | None, object]:
+            if seen is None or row is None or row.finished or row.hold != seen.hold or row.locked_until > self.now:
+                return row, None
+            taken = row._replace(
+                owner=owner,
+                fence=row.fence + 1,
+                attempts=row.attempts + 1,
+                locked_until=self.now + LEASE,
+                updated_at=self.now,
+            )
+            return taken, taken
+
+        def really(storage: OperationStorage) -> object:
+            return seen and storage.take_over(seen.hold, owner=owner, lease=LEASE, now=self.now)
+
+        return Deed(worker, really, kept)
+
+    def happen(self, *deeds: Deed) -> None:
+        """Do something, in threads if it is several things: they must be as if done in some order."""
+        if len(deeds) == 1:
+            answers = [self.keep(deeds[0].really)]
+        else:
+            answers = list(THREADS.map(lambda deed: self.keep(deed.really), deeds))
+        stored = self.keep(lambda kept: kept.read(self.key, now=self.now))
+        self.row = self.in_some_order(deeds, answers, stored and stored.row)
+        for deed, answer in zip(deeds, answers, strict=True):
+            if isinstance(answer, OperationRow):
+                self.hold(deed.worker)
+        self.ended = self.row if self.row is not None and self.row.finished else None
+
+    def in_some_order(
+        self, deeds: Sequence[Deed], answers: Sequence[object], stored: OperationRow | None
+    ) -> OperationRow | None:
+        """Return what is kept by hand after the deeds, in an order in which they are answered as they were."""
+        for order in permutations(range(len(deeds))):
+            row, expected = self.row, dict[int, object]()
+            for at in order:
+                row, expected[at] = deeds[at].by_hand(row)
+            if row == stored and all(answers[at] == expected[at] for at in order):
+                return row
+        raise AssertionError((answers, stored, self.row))
 
     def could_write(self, hold: Hold) -> bool:
         """Tell whether a claim would be let write now, without writing."""

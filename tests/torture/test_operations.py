@@ -26,8 +26,13 @@ from tests.torture.test_crash import ROOT, prepare, start, with_paths
 
 WAYS = [
     ("sqlite", "run", 13),
+    pytest.param("psycopg", "run", 1, marks=pytest.mark.slow),
     *(
-        pytest.param(shell, way, 1, marks=pytest.mark.slow)
+        pytest.param(*way, 3, marks=pytest.mark.slow)
+        for way in (("sqlite", "resume"), ("asyncpg", "run"), ("pymysql", "resume"), ("aiomysql", "run"))
+    ),
+    *(
+        pytest.param(shell, way, 1, marks=pytest.mark.torture)
         for shell in ("sqlite", "psycopg", "pymysql", "asyncpg", "aiomysql")
         for way in ("run", "resume")
     ),

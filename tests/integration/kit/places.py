@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import itertools
 import json
 import sqlite3
 from collections import defaultdict
@@ -14,6 +16,7 @@ from uuid import uuid4
 
 import attrs
 import psycopg
+import pymysql
 import pytest
 from psycopg.rows import dict_row
 from pymysql.cursors import DictCursor
@@ -137,11 +140,11 @@ class Place:
     def query(self, sql: str, *parameters: object) -> list[Record]:
         """Run a statement past orderkit, commit it and return its rows."""
         if self.is_postgresql:
-            with raw_postgresql(self.url) as session:
+            with kept(self.url, raw_postgresql) as session:
                 done = session.execute(sql.encode(), parameters or None)
                 return done.fetchall() if done.description else []
         if self.is_mariadb:
-            with closing(connected_mariadb(self.url)) as theirs, theirs.cursor(DictCursor) as cursor:
+            with kept(self.url, connected_mariadb) as theirs, theirs.cursor(DictCursor) as cursor:
                 cursor.execute(sql, parameters or None)
                 return list(cursor.fetchall())
         with closing(sqlite3.connect(str(self.url.database), isolation_level=None)) as connection:
@@ -170,6 +173,41 @@ def raw_postgresql(url: URL) -> psycopg.Connection[Record]:
     """Connect to PostgreSQL past orderkit, each statement a commit of its own."""
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)
     return psycopg.Connection[Record].connect(address, autocommit=True, row_factory=dict_row)
+
+
+ConnectionT = TypeVar("ConnectionT", "psycopg.Connection[Record]", pymysql.Connection)
+
+_idle: dict[URL, list[Any]] = {}
+
+
+@contextmanager
+def kept(url: URL, connect: Callable[[URL], ConnectionT]) -> Generator[ConnectionT]:
+    """Use a connection that is kept for the next look, since tests look often; a new one if it was ended meanwhile."""
+    idle = _idle.setdefault(url, [])
+    connection: ConnectionT = idle.pop() if idle else connect(url)
+    if not is_alive(connection):
+        connection.close()
+        connection = connect(url)
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+    idle.append(connection)
+
+
+def is_alive(connection: psycopg.Connection[Record] | pymysql.Connection) -> bool:
+    try:
+        connection.cursor().execute("SELECT 1")
+    except (psycopg.Error, pymysql.Error):
+        return False
+    return True
+
+
+@atexit.register
+def close_idle() -> None:
+    for connection in itertools.chain.from_iterable(_idle.values()):
+        connection.close()
 
 
 def race(contenders: int, attempt: Callable[[int], T]) -> list[T]:

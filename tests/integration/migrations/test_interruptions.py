@@ -48,16 +48,19 @@ def migrator(database: Database) -> Iterator[Migrator]:
         process.wait(10)
 
 
-@pytest.mark.slow
+STRIDES = [pytest.param(4, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.torture)]
+
+
+@pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize(("start", "target"), [("0001", "head"), ("head", "0001")])
 def test_a_migration_killed_before_any_statement_is_gone_on_with(
-    database: Database, migrator: Migrator, start: str, target: str
+    database: Database, migrator: Migrator, start: str, target: str, stride: int
 ) -> None:
     migrations = database.migrations()
     migrations.upgrade(start)
     orders = database.place()
     contents = database.contents()
-    for dies_before in range(1, 100):
+    for dies_before in range(1, 100, stride):
         ended = migrator.migrate(target, dies_before)
         assert ended in {"killed", "done"}
         assert database.get(orders) == orders
