@@ -4,6 +4,9 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 export NO_MKDOCS_2_WARNING := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# What is compiled is kept, whatever the environment says: tests start Python hundreds of times.
+unexport PYTHONDONTWRITEBYTECODE
+export UV_COMPILE_BYTECODE := 1
 
 PYTHON := .venv/bin/python
 STEP := tools/step

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,6 +45,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> Iterator[None]:
+    """PyMySQL reads all certificates of the system for each connection, which takes longer than most tests."""
+    make = pymysql.Connection._create_ssl_ctx  # type: ignore[attr-defined]  # it is private
+    context = functools.cache(lambda: make(None, {}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            pymysql.Connection, "_create_ssl_ctx", lambda self, given: make(self, given) if given else context()
+        )
+        yield
+
+
 def pytest_collection_finish() -> None:
     """Have the garbage collector look no more at what lives as long as the process: thousands of tests."""
     gc.collect()
@@ -70,20 +83,33 @@ def sqlite_database(tmp_path: Path) -> URL:
 def postgresql_database() -> Iterator[URL]:
     """The URL of an empty PostgreSQL database, for every test of this process to share."""
     server = make_url(POSTGRESQL_SERVER).set(drivername="postgresql")
-    name = f"orderkit_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{secrets.token_hex(6)}"
-    with connected(server) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-        try:
-            yield server.set(database=name)
-        finally:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    with connected(server) as connection, fresh_postgresql(connection) as name:
+        yield server.set(database=name)
+
+
+@contextmanager
+def fresh_postgresql(connection: psycopg.Connection) -> Iterator[str]:
+    """Make an empty database for the length of a block; yield its name."""
+    name = fresh_name()
+    connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    # Nobody cuts the power of the machine in a test, so that nobody waits for its disk.
+    connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
+    try:
+        yield name
+    finally:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def fresh_name() -> str:
+    """Return the name of a database that is not there yet."""
+    return f"orderkit_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{secrets.token_hex(6)}"
 
 
 @pytest.fixture(scope="session")
 def mariadb_database() -> Iterator[URL]:
     """The URL of an empty MariaDB database, for every test of this process to share."""
     server = make_url(MARIADB_SERVER).set(drivername="mariadb")
-    name = f"orderkit_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{secrets.token_hex(6)}"
+    name = fresh_name()
     with closing(connected_mariadb(server)) as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE `{name}`")
         try:
@@ -108,7 +134,6 @@ def connected_mariadb(server: URL) -> pymysql.Connection:
             database=server.database,
             charset="utf8mb4",
             autocommit=True,
-            ssl_disabled=True,  # PyMySQL would read all certificates of the system for each connection
             connect_timeout=3,
         )
     except pymysql.OperationalError:

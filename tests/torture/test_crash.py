@@ -96,15 +96,7 @@ def takers(place: Place, tenant: str, folder: Path, way: str = "one by one") -> 
             taker.process.wait()
 
 
-SHORT = [
-    ("sqlite", "one by one"),
-    ("sqlite", "batches"),
-    ("psycopg", "one by one"),
-    ("psycopg", "batches"),
-    ("psycopg", "groups"),
-    ("pymysql", "one by one"),
-    ("pymysql", "batches"),
-]
+SHORT = [("sqlite", "one by one"), ("psycopg", "groups"), ("pymysql", "batches")]
 LONG = [
     *((shell, way) for shell in ("sqlite", "psycopg", "pymysql") for way in ("one by one", "batches", "groups")),
     ("asyncpg", "one by one"),

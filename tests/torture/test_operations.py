@@ -28,7 +28,7 @@ WAYS = [
     ("sqlite", "run", 13),
     pytest.param("psycopg", "run", 1, marks=pytest.mark.slow),
     *(
-        pytest.param(*way, 3, marks=pytest.mark.slow)
+        pytest.param(*way, 5, marks=pytest.mark.slow)
         for way in (("sqlite", "resume"), ("asyncpg", "run"), ("pymysql", "resume"), ("aiomysql", "run"))
     ),
     *(

@@ -22,7 +22,7 @@ from orderkit.exports import lazily
 if TYPE_CHECKING:
     from orderkit.errors import Rejected
     from orderkit.resilience.backoff import Backoff, read_retry_after
-    from orderkit.resilience.breaker import BreakerMode, CircuitBreaker, Verdict
+    from orderkit.resilience.breaker import BreakerMode, CircuitBreaker
     from orderkit.resilience.budgets import RetryBudget
     from orderkit.resilience.bulkhead import Bulkhead
     from orderkit.resilience.cache import AsyncCache, Cache, ReadThrough
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from orderkit.resilience.sharing import RedisCircuits, SharedCircuit
     from orderkit.resilience.stores import LocalStore, RedisStore
     from orderkit.resilience.tripping import ConsecutiveFailures, FailureRate, SlowCalls
+    from orderkit.resilience.verdicts import Verdict
 
 _HOMES = {
     "Allowance": "orderkit.resilience.ratelimit",
@@ -107,7 +108,7 @@ _HOMES = {
     "SharedCircuit": "orderkit.resilience.sharing",
     "SlowCalls": "orderkit.resilience.tripping",
     "TimedOut": "orderkit.resilience.events",
-    "Verdict": "orderkit.resilience.breaker",
+    "Verdict": "orderkit.resilience.verdicts",
     "no_deadline": "orderkit.resilience.deadlines",
     "nothing_sent": "orderkit.resilience.operations",
     "read_retry_after": "orderkit.resilience.backoff",

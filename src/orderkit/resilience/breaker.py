@@ -13,27 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 from weakref import WeakSet
 
-from orderkit.errors import ConfigurationError, Rejected
 from orderkit.forking import Guarded
 from orderkit.resilience import conditions
 from orderkit.resilience.circuits import Circuit, CircuitState
 from orderkit.resilience.events import CallRejected, CircuitChanged, Listener, PolicyEvent, tell
 from orderkit.resilience.layers import InvalidPolicy, Invocation, Layer, Rank, Step, checked, counted, listening, plain
-from orderkit.resilience.rejections import CircuitOpen, DeadlineExceeded
+from orderkit.resilience.rejections import CircuitOpen
 from orderkit.resilience.sharing import SharedCircuit
 from orderkit.resilience.tripping import ConsecutiveFailures, Trip
+from orderkit.resilience.verdicts import Verdict, classify
 
 T = TypeVar("T")
 
 _logger = logging.getLogger("orderkit.resilience")
-
-
-class Verdict(enum.StrEnum):
-    """What the end of a call says of the other side."""
-
-    SUCCESS = "success"
-    FAILURE = "failure"
-    IGNORED = "ignored"
 
 
 class BreakerMode(enum.StrEnum):
@@ -50,12 +42,6 @@ def _mode(mode: str) -> BreakerMode:
         return BreakerMode(mode)
     except ValueError:
         raise InvalidPolicy(f"{mode!r} is no mode of a breaker; nothing was changed.") from None
-
-
-def classify(error: Exception) -> Verdict:
-    """Return what an error says of the other side: a failure, unless the call was rejected here or was wrong."""
-    not_begun = isinstance(error, DeadlineExceeded) and not error.sent
-    return Verdict.IGNORED if not_begun or isinstance(error, Rejected | ConfigurationError) else Verdict.FAILURE
 
 
 class Permit(NamedTuple):

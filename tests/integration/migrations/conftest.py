@@ -1,15 +1,22 @@
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import URL, make_url
 
-from tests.conftest import MARIADB_SERVER, POSTGRESQL_SERVER, connected, connected_mariadb, text_of
+from tests.conftest import (
+    MARIADB_SERVER,
+    POSTGRESQL_SERVER,
+    connected,
+    connected_mariadb,
+    fresh_name,
+    fresh_postgresql,
+    text_of,
+)
 from tests.integration.migrations.databases import Database
 
 KINDS = ("sqlite", "postgresql", "postgresql-schema", "mariadb")
@@ -18,40 +25,49 @@ KINDS = ("sqlite", "postgresql", "postgresql-schema", "mariadb")
 @pytest.fixture(params=KINDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of the test's own, of each kind in turn unless the test names some."""
-    with opened(request.param, tmp_path) as found:
-        yield found
-        for engine in found.engines:
-            engine.dispose()
-
-
-@contextmanager
-def opened(kind: str, directory: Path) -> Iterator[Database]:
-    """Make a database, and remove it after the block."""
-    name = f"orderkit_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{secrets.token_hex(6)}"
+    kind: str = request.param
     if kind == "sqlite":
-        yield Database(kind, text_of(URL.create("sqlite", database=str(directory / "orders.db"))))
-    elif kind == "mariadb":
-        yield from _on_mariadb(kind, name)
+        url = URL.create("sqlite", database=str(tmp_path / "orders.db"))
     else:
-        yield from _on_postgresql(kind, name)
+        url = request.getfixturevalue(f"empty_{kind.partition('-')[0]}")
+    found = Database(kind, text_of(url), "shop" if kind == "postgresql-schema" else None)
+    yield found
+    for engine in found.engines:
+        engine.dispose()
 
 
-def _on_mariadb(kind: str, name: str) -> Iterator[Database]:
-    server = make_url(MARIADB_SERVER)
+@pytest.fixture
+def empty_mariadb() -> Iterator[URL]:
+    """The URL of an empty MariaDB database of the test's own."""
+    server, name = make_url(MARIADB_SERVER), fresh_name()
     with closing(connected_mariadb(server)) as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE `{name}`")
         try:
-            yield Database(kind, text_of(server.set(drivername="mariadb+pymysql", database=name)))
+            yield server.set(drivername="mariadb+pymysql", database=name)
         finally:
             cursor.execute(f"DROP DATABASE `{name}`")
 
 
-def _on_postgresql(kind: str, name: str) -> Iterator[Database]:
+@pytest.fixture
+def empty_postgresql(emptied: psycopg.Connection) -> URL:
+    """The URL of a PostgreSQL database that is empty again: to drop one stops the whole server for a checkpoint."""
+    emptied.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s",
+        (emptied.info.backend_pid,),
+    )
+    emptied.execute("DROP SCHEMA public CASCADE")
+    emptied.execute("DROP SCHEMA IF EXISTS shop CASCADE")
+    emptied.execute("CREATE SCHEMA public")
+    return make_url(POSTGRESQL_SERVER).set(drivername="postgresql+psycopg", database=emptied.info.dbname)
+
+
+@pytest.fixture(scope="session")
+def emptied() -> Iterator[psycopg.Connection]:
+    """A connection to the PostgreSQL database that tests of migrations share."""
     server = make_url(POSTGRESQL_SERVER).set(drivername="postgresql")
-    schema = "shop" if kind == "postgresql-schema" else None
-    with connected(server) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-        try:
-            yield Database(kind, text_of(server.set(drivername="postgresql+psycopg", database=name)), schema)
-        finally:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    with (
+        connected(server) as connection,
+        fresh_postgresql(connection) as name,
+        connected(server.set(database=name)) as inside,
+    ):
+        yield inside

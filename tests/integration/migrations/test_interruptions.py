@@ -48,7 +48,7 @@ def migrator(database: Database) -> Iterator[Migrator]:
         process.wait(10)
 
 
-STRIDES = [pytest.param(4, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.torture)]
+STRIDES = [pytest.param(6, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.torture)]
 
 
 @pytest.mark.parametrize("stride", STRIDES)

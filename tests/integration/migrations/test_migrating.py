@@ -258,7 +258,8 @@ def test_a_connection_is_given_back_as_it_was(database: Database) -> None:
         for connection in (one, two):
             assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "4321ms"
             assert connection.exec_driver_sql("SHOW search_path").scalar() == '"$user", public'
-            assert connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").scalar() == 0
+            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+            assert connection.exec_driver_sql(held).scalar() == 0
     engine.dispose()
 
 
