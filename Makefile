@@ -30,7 +30,7 @@ test: ## run everything: lint, types, floors, all tests, docs, wheel, Python 3.1
 	@$(MAKE) --keep-going lint tests tests-3.13 BESIDE=.venv-3.13/ready
 
 check: ## run the everyday part, in at most two minutes
-	@$(MAKE) --keep-going lint quick
+	@$(MAKE) --keep-going --jobs 2 --output-sync ruff mypy pyright floors quick
 
 lint: ## check style, types and floors
 	@$(MAKE) --keep-going --jobs 2 --output-sync ruff mypy pyright floors $(BESIDE)

@@ -152,6 +152,7 @@ class TestAsyncpg(OnPostgresql, AsyncSqlConformance):
     driver: ClassVar = "postgresql+asyncpg"
 
 
+@pytest.mark.slow
 class TestPymysql(OnMariadb, SqlConformance):
     pass
 

@@ -22,6 +22,20 @@ from tests.integration.migrations.databases import Database
 KINDS = ("sqlite", "postgresql", "postgresql-schema", "mariadb")
 
 
+BY_SCHEMA = {"test_revisions.py", "test_command.py"}
+"""What is tried in a schema of the tables' own by the suite; the long profiles try the rest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the long profiles what differs from a test of the suite by the schema alone."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if item.path.parent != Path(__file__).parent or callspec is None or item.path.name in BY_SCHEMA:
+            continue
+        if callspec.params.get("database") == "postgresql-schema":
+            item.add_marker(pytest.mark.torture)
+
+
 @pytest.fixture(params=KINDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of the test's own, of each kind in turn unless the test names some."""

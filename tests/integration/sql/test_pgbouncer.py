@@ -72,6 +72,7 @@ class TestPsycopg(Bounced, SqlConformance):
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 class TestAsyncPsycopg(Bounced, AsyncSqlConformance):
     pass
 

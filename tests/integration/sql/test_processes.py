@@ -19,7 +19,10 @@ from orderkit.storage.sql import SqlBackend, open_backend
 from orderkit.storage.sql.locks import WriteLock, write_lock
 from orderkit.testing.conformance.base import commit, fresh_tenant, order_row, placing, read
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 
 def in_child(work: Callable[[], object]) -> None:

@@ -260,7 +260,7 @@ def test_what_begins_its_work_later_is_refused(policy: Policy, function: Callabl
     for way in (policy.call, lambda function: policy(function)()):
         with pytest.raises(InvalidPolicy):
             way(function)
-    gc.collect()
+    gc.collect(1)
 
 
 def test_what_begins_its_work_later_closes_no_circuit() -> None:
@@ -321,7 +321,7 @@ def test_an_asynchronous_fallback_is_for_event_loops() -> None:
     assert asyncio.run(policy.call(work)) == "ConnectionError()"
     with pytest.raises(InvalidPolicy):
         policy.call(failing(ConnectionError))
-    gc.collect()
+    gc.collect(1)
 
 
 def test_a_cancellation_has_no_fallback() -> None:
