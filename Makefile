@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 PYTHON := .venv/bin/python
 STEP := tools/step
 EXTRAS := --editable ".[postgresql,mariadb,async,async-mariadb,redis,httpx2,cli,testing]"
-PYTEST := -m pytest --quiet -rs --numprocesses auto --maxprocesses 4 --dist loadgroup
+PYTEST := -m pytest --quiet -rs --numprocesses auto --dist loadgroup
 # What a user's machine runs too: all tests but those of the checkout itself.
 HOUSE := tests/house tests/docs tests/packaging
 # The typed code outside the package, where it exists.
@@ -30,7 +30,7 @@ test: ## run everything: lint, types, floors, all tests, docs, wheel, Python 3.1
 	@$(MAKE) --keep-going lint tests tests-3.13 BESIDE=.venv-3.13/ready
 
 check: ## run the everyday part, in at most two minutes
-	@$(MAKE) --keep-going --jobs 2 --output-sync ruff mypy pyright floors quick
+	@$(MAKE) --keep-going --jobs 2 --output-sync ruff mypy floors quick
 
 lint: ## check style, types and floors
 	@$(MAKE) --keep-going --jobs 2 --output-sync ruff mypy pyright floors $(BESIDE)

@@ -187,6 +187,7 @@ def test_a_batch_gives_what_its_items_give_alone(open_kit: OpenKit) -> None:
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["memory", "sqlite"], indirect=True)
 @pytest.mark.parametrize("gapless", [False, True])
 def test_a_batch_of_commands_gives_what_they_give_alone(open_kit: OpenKit, gapless: bool) -> None:

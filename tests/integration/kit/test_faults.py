@@ -302,6 +302,7 @@ def test_a_missing_table_can_be_made_on_first_use(open_kit: OpenKit, schema: str
     assert kit.orders.get(order.id) == order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "error_type"),
     [

@@ -32,6 +32,7 @@ def test_compatibility_only_ever_rises() -> None:
     assert all(one.compatible_from <= one.revision for one in REVISIONS)
 
 
+@pytest.mark.slow
 def test_all_tables_at_once_are_those_of_one_revision_after_the_other(database: Database) -> None:
     database.migrations().upgrade()
     at_once = database.definition()
@@ -42,6 +43,7 @@ def test_all_tables_at_once_are_those_of_one_revision_after_the_other(database: 
     assert database.migrations().check() == []
 
 
+@pytest.mark.slow
 def test_every_revision_goes_up_down_and_up_with_orders_in_it(database: Database) -> None:
     migrations = database.migrations(before=quiet)
     migrations.upgrade(NEEDS)

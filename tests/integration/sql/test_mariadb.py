@@ -281,6 +281,7 @@ def test_rows_are_sent_in_portions_that_a_server_takes() -> None:
     assert [len(portion) for portion in portions([("x" * 9_000_000,)])] == [1]
 
 
+@pytest.mark.slow
 def test_megabytes_are_written_by_one_commit(backend: SqlBackend, tenant: str) -> None:
     orders = [order_row(tenant, f"order_{n}")._replace(document=f'"{"🫖" * 700_000}"') for n in range(8)]
     commit(backend, placing(*orders))
@@ -343,6 +344,7 @@ def test_a_claim_waits_for_the_one_before_it_and_says_so(mariadb: str, tenant: s
     backend.close()
 
 
+@pytest.mark.slow
 def test_a_thousand_placements_by_many_need_no_luck(mariadb: str, tenant: str) -> None:
     """Different keys, numbers and orders do not stand in each other's way, whatever gaps the server locks."""
     backend = open_backend(mariadb, pool_size=32)
