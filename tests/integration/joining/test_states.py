@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -42,6 +41,7 @@ from orderkit.errors import (
 from tests.conftest import text_of
 from tests.integration.joining import django_setup
 from tests.integration.joining.theirs import pymysql_connection
+from tests.integration.kit.places import until_somebody_waits
 
 TEA = (Line(sku="TEA-001", quantity=2, unit_price=Money("4.50", "EUR")),)
 
@@ -107,17 +107,6 @@ registry().map_imperatively(
         "their_notes", MetaData(), Column("owner", String, primary_key=True), Column("body", String, primary_key=True)
     ),
 )
-
-
-def until_somebody_waits(url: URL) -> None:
-    with closing(pymysql_connection(url)) as watching, watching.cursor() as cursor:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            cursor.execute("SELECT count(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'")
-            if cursor.fetchone()[0]:
-                return
-            time.sleep(0.01)
-    raise AssertionError("nobody waits")
 
 
 def of_module(module: str, name: str) -> object:

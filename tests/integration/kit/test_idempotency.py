@@ -35,6 +35,7 @@ from tests.integration.kit.places import (
     each,
     meanwhile,
     new_tenant,
+    until_somebody_waits,
 )
 from tests.integration.kit.proxy import Proxy
 
@@ -297,24 +298,9 @@ def test_waiting_for_the_first_use_gives_its_result(kit: OrderKit, place: Place,
         first = tx.orders.place(lines=TEA, idempotency_key="k")
         waiting = threading.Thread(target=lambda: found.append(kit.orders.place(lines=TEA, idempotency_key="k")))
         waiting.start()
-        wait_for_a_lock(place)
+        until_somebody_waits(place.url)
     waiting.join()
     assert found == [first]
-
-
-def wait_for_a_lock(place: Place) -> None:
-    """Return as soon as somebody waits for a lock in the database of this test."""
-    deadline = time.monotonic() + 10
-    if place.is_mariadb:
-        asking = (
-            "SELECT 1 FROM information_schema.innodb_trx t JOIN information_schema.processlist p "
-            "ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = %s"
-        )
-    else:
-        asking = "SELECT 1 FROM pg_locks l JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = %s"
-    while not place.query(asking, place.url.database):
-        assert time.monotonic() < deadline, "nobody waited"
-        time.sleep(0.11)  # MariaDB shows again what it showed to whoever asked less than a tenth of a second ago
 
 
 # --------------------------------------------------------------------------------------------
