@@ -39,14 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Take one worker more than there are processors: much of the time tests wait for databases."""
+    """Take one worker more than there are processors, but four at most: much of the time tests wait for databases."""
     return min(4, 1 + (os.cpu_count() or 1))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to the whole suite what differs from a test of the everyday part by its shell or database alone.
 
-    Tests in which many race take many connections each, of which a server has so many: one worker runs them all.
+    Tests that call `race` take many connections each, of which a server has so many: one worker runs those.
     """
     for item in items:
         if isinstance(item, pytest.Function) and "race" in item.function.__code__.co_names:

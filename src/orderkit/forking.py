@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -27,6 +28,8 @@ class Stoppable(Protocol):
         """Let everybody begin again."""
         ...
 
+
+_logger = logging.getLogger("orderkit.forking")
 
 _renewables: Final[weakref.WeakSet[Renewable]] = weakref.WeakSet()
 _stoppables: Final[weakref.WeakSet[Stoppable]] = weakref.WeakSet()
@@ -60,7 +63,11 @@ def _go_on_all() -> None:
 
 def _renew_all() -> None:
     for thing in list(_renewables):
-        thing.renew()
+        try:
+            thing.renew()
+        except Exception:
+            # Nobody could catch it; the others are to be renewed nevertheless.
+            _logger.exception("%r could not be renewed in a child after a fork.", thing)
 
 
 if hasattr(os, "register_at_fork"):

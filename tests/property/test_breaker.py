@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import sys
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -30,29 +28,17 @@ from orderkit.resilience.breaker import Permit
 from orderkit.testing.clock import ManualClock
 from orderkit.testing.resilience import resilience
 from tests.effort import examples
+from tests.property.together import MOST, together
 
 OPEN_FOR = 8
 ROW = 3
 PROBES = 2
-MOST = 3
-THREADS = ThreadPoolExecutor(MOST)
 
 
 @contextmanager
 def opened_block(clock: ManualClock) -> Iterator[None]:
     with resilience(clock=clock):
         yield
-
-
-@contextmanager
-def switching_often() -> Iterator[None]:
-    """Have threads take turns in the middle of what they do, which is too short for it otherwise."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
 
 
 class Ignored(Exception):
@@ -216,14 +202,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def happens(self, *things: Thing) -> None:
         """Have things happen at once, and keep the models that agree with what is seen of them."""
-        barrier = threading.Barrier(len(things))
-
-        def do(thing: Thing) -> float | None:
-            barrier.wait()
-            return self.do(thing)
-
-        with switching_often():
-            answers = [self.do(things[0])] if len(things) == 1 else list(THREADS.map(do, things))
+        answers = [self.do(things[0])] if len(things) == 1 else together([partial(self.do, thing) for thing in things])
         self.models = [
             after for model in self.models for after in _orders(model, things, answers) if self.looks_like(after)
         ]
@@ -310,9 +289,8 @@ def _orders(model: Model, things: Sequence[Thing], answers: Sequence[float | Non
             yield after
 
 
-@pytest.mark.parametrize("histories", [40, pytest.param(300, marks=pytest.mark.slow)])
-def test_a_breaker_is_as_its_model_says(histories: int) -> None:
-    run(BreakerMachine, settings=settings(max_examples=examples(histories), stateful_step_count=40, deadline=None))
+def test_a_breaker_is_as_its_model_says() -> None:
+    run(BreakerMachine, settings=settings(max_examples=examples(300), stateful_step_count=40, deadline=None))
 
 
 @given(

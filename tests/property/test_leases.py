@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from itertools import count, permutations
@@ -13,7 +12,7 @@ import attrs
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import URL
 
 from orderkit.idempotency.leases import (
@@ -40,6 +39,7 @@ from orderkit.testing.clock import ManualClock
 from orderkit.unit_of_work.changes import KeyReference
 from orderkit.unit_of_work.storage import Backend
 from tests.effort import examples
+from tests.property.together import together
 
 T = TypeVar("T")
 
@@ -51,7 +51,6 @@ NOON = ManualClock().now()
 WORKERS = st.integers(0, 3)
 FINGERPRINTS = st.sampled_from(("v1:a", "v1:b", "v2:c"))
 DEEDS = st.sampled_from(("renew", "step", "finish", "drop", "seize"))
-THREADS = ThreadPoolExecutor(3)
 ENDINGS = st.sampled_from((OperationState.SUCCEEDED, OperationState.FAILED))
 
 
@@ -90,7 +89,6 @@ class LeaseMachine(RuleBasedStateMachine):
         self.holds: list[Hold] = []
         self.fences: list[int] = []
         self.row: OperationRow | None = None
-        self.ended: OperationRow | None = None
 
     # --- what a worker does ---------------------------------------------------------------------
 
@@ -104,14 +102,14 @@ class LeaseMachine(RuleBasedStateMachine):
         assert stored == StoredOperation(self.there(), self.now)
         match judge(stored, fingerprint):
             case Replayed(row):
-                assert row == self.ended
+                assert row == self.row
             case Lapsed(row):
                 self.workers[worker].seen = row
                 self.happen(self.seizing(worker))
                 assert self.workers[worker].hold == self.there().hold
             case Expired():
                 assert self.keep(lambda kept: kept.forget(self.key, now=self.now))
-                self.row = self.ended = None
+                self.row = None
                 assert self.start(owner, fingerprint) is None
                 self.hold(worker)
             case Held(retry_after):
@@ -143,8 +141,16 @@ class LeaseMachine(RuleBasedStateMachine):
     def drop(self, worker: int) -> None:
         self.happen(self.dropping(worker))
 
-    @rule(workers=st.permutations(range(4)), deeds=st.lists(DEEDS, min_size=2, max_size=3))
-    def come_together(self, workers: list[int], deeds: list[str]) -> None:
+    @rule(workers=st.permutations(range(4)), deeds=st.lists(DEEDS, min_size=2, max_size=3), lapsed=st.booleans())
+    def come_together(self, workers: list[int], deeds: list[str], lapsed: bool) -> None:
+        """Have several do something at once that only one of them can, all with the claim or the look to do it."""
+        if self.row is None:
+            self.claim(workers[0], "v1:a")
+        row = self.there()
+        if lapsed:
+            self.now = max(self.now, row.locked_until)
+        for worker in workers:
+            self.workers[worker] = Worker(row.hold, row)
         begin = {
             "renew": partial(self.renewing, lease=LEASE),
             "step": partial(self.stepping, step="c"),
@@ -171,7 +177,7 @@ class LeaseMachine(RuleBasedStateMachine):
         forgotten = self.keep(lambda kept: kept.forget_expired(1_000_000, now=self.now))
         assert forgotten >= expired
         if expired:
-            self.row = self.ended = None
+            self.row = None
 
     @rule(grace=st.sampled_from((NOTHING, LEASE)))
     def find_what_is_stuck(self, grace: timedelta) -> None:
@@ -191,11 +197,6 @@ class LeaseMachine(RuleBasedStateMachine):
     def only_one_of_all_claims_can_write(self) -> None:
         held = [] if self.row is None or self.row.finished else [self.row.hold]
         assert [hold for hold in self.holds if self.could_write(hold)] == held
-
-    @precondition(lambda self: self.ended is not None)
-    @invariant()
-    def what_has_ended_never_changes(self) -> None:
-        assert self.row == self.ended
 
     # --- by hand --------------------------------------------------------------------------------
 
@@ -317,13 +318,12 @@ class LeaseMachine(RuleBasedStateMachine):
         if len(deeds) == 1:
             answers = [self.keep(deeds[0].really)]
         else:
-            answers = list(THREADS.map(lambda deed: self.keep(deed.really), deeds))
+            answers = together([partial(self.keep, deed.really) for deed in deeds])
         stored = self.keep(lambda kept: kept.read(self.key, now=self.now))
         self.row = self.in_some_order(deeds, answers, stored and stored.row)
         for deed, answer in zip(deeds, answers, strict=True):
             if isinstance(answer, OperationRow):
                 self.hold(deed.worker)
-        self.ended = self.row if self.row is not None and self.row.finished else None
 
     def in_some_order(
         self, deeds: Sequence[Deed], answers: Sequence[object], stored: OperationRow | None

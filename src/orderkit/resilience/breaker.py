@@ -124,13 +124,13 @@ class CircuitBreaker(Layer, Guarded):
         super().__init__()
 
     def renew(self) -> None:
-        """Be open still, or else as new, in a child after a fork: the calls of its parent do not end in it."""
+        """Do as before in a child after a fork, where the calls of the parent do not end: probes begin anew."""
         super().renew()
         before, self._circuit = self.state, Circuit(self._trips, self._probes)
         if before is not CircuitState.CLOSED:
             self._circuit.open()
         if before is CircuitState.HALF_OPEN:
-            self._since = -math.inf  # it had waited long enough
+            self._since = -math.inf  # long enough ago: a round of probes begins with the next call
         self._begin_generation()
 
     # --- what is asked and told from outside ----------------------------------------------------
@@ -200,10 +200,10 @@ class CircuitBreaker(Layer, Guarded):
                 permit, wait = Permit(self._generation), None
             else:
                 permit, wait = _UNCOUNTED, self._wait(now)
+            shadow = self._mode is BreakerMode.SHADOW
         self._announce(change, listeners)
         if wait is None:
             return permit
-        shadow = self._mode is BreakerMode.SHADOW
         self._announce(CallRejected(policy=self.name, layer=self.kind, retry_after=wait, shadow=shadow), listeners)
         if shadow:
             return permit

@@ -37,12 +37,14 @@ class Bulkhead(Layer, Guarded):
         self._max_wait = checked(max_wait, "The longest wait for a bulkhead")
         self._under_way = 0
         self._queue: deque[Signal] = deque()
+        self._generation = 0
         super().__init__()
 
     def renew(self) -> None:
         """Be empty in a child after a fork: the calls of its parent are not in it."""
         super().renew()
         self._under_way, self._queue = 0, deque()
+        self._generation += 1
 
     @property
     def under_way(self) -> int:
@@ -51,33 +53,36 @@ class Bulkhead(Layer, Guarded):
 
     async def around(self, invocation: Invocation[T], inner: Step) -> T:
         """Let a call pass when there is a place for it."""
-        await self._enter(invocation)
+        generation = await self._enter(invocation)
         try:
             result: T = await inner(invocation)
         finally:
-            self._leave()
+            self._leave(generation)
         return result
 
-    async def _enter(self, invocation: Invocation[Any]) -> None:
+    async def _enter(self, invocation: Invocation[Any]) -> int:
+        """Take a place; return of which generation it is."""
         signal = None
         with self._lock:
+            generation = self._generation
             if self._under_way < self._limit:
                 self._under_way += 1
-                return
+                return generation
             if len(self._queue) < self._places:
                 signal = invocation.runtime.signal()
                 self._queue.append(signal)
-        if signal is None or not await self._wait(signal):
+        if signal is None or not await self._wait(signal, generation):
             invocation.tell(CallRejected(policy=invocation.policy, layer=self.kind, retry_after=None))
             raise BulkheadFull(invocation.policy, self._limit)
+        return generation
 
-    async def _wait(self, signal: Signal) -> bool:
+    async def _wait(self, signal: Signal, generation: int) -> bool:
         """Wait for a place; whoever leaves hands it over. Tell whether it came."""
         left = time_left()
         try:
             came = await signal.wait(self._max_wait if left is None else min(self._max_wait, left))
         except BaseException:
-            self._give_up(signal)
+            self._give_up(signal, generation)
             raise
         if came:
             return True
@@ -88,22 +93,24 @@ class Bulkhead(Layer, Guarded):
         # It was handed over just now, while nobody waited for it any more.
         return True
 
-    def _give_up(self, signal: Signal) -> None:
+    def _give_up(self, signal: Signal, generation: int) -> None:
         """Hand on a place that came too late for a wait that was broken off."""
         with self._lock:
             if signal in self._queue:
                 self._queue.remove(signal)
                 return
-        self._leave()
+        self._leave(generation)
 
-    def _leave(self) -> None:
+    def _leave(self, generation: int) -> None:
         """Hand the place over to who has waited longest, or free it."""
         with self._lock:
+            if generation != self._generation:
+                # A call that has forked ends in the child as well, where it has no place.
+                return
             if self._queue:
                 self._queue.popleft().set()
             else:
-                # Where a call has forked, it was not counted in the child.
-                self._under_way = max(0, self._under_way - 1)
+                self._under_way -= 1
 
     def for_target(self, name: str) -> Bulkhead:
         """Return an empty bulkhead of the same size: one target that is slow takes the places of no other."""

@@ -93,7 +93,7 @@ def resilience(
 
 
 def _monotonic(clock: ManualClock, outer: Conditions) -> Callable[[], float]:
-    """Go on from the time it is, so that what outlives the block has not seen a time that never comes."""
+    """Go on from about the time it is, so that what outlives the block has not seen a time that never comes."""
     # Few binary digits: what is to be over after eight seconds of the clock is, and not one bit of a float later.
     begun, shown = math.floor(outer.monotonic() * 1024) / 1024, clock.now()
     return lambda: begun + (clock.now() - shown).total_seconds()

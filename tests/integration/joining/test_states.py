@@ -41,7 +41,7 @@ from orderkit.errors import (
 from tests.conftest import text_of
 from tests.integration.joining import django_setup
 from tests.integration.joining.theirs import pymysql_connection
-from tests.integration.kit.places import until_somebody_waits
+from tests.integration.kit.waiting import until_somebody_waits
 
 TEA = (Line(sku="TEA-001", quantity=2, unit_price=Money("4.50", "EUR")),)
 

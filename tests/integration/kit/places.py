@@ -6,7 +6,6 @@ import atexit
 import itertools
 import json
 import sqlite3
-import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -178,30 +177,6 @@ def raw_postgresql(url: URL) -> psycopg.Connection[Record]:
 
 ConnectionT = TypeVar("ConnectionT", "psycopg.Connection[Record]", pymysql.Connection)
 
-_WAITING = {
-    "postgresql": "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = %s",
-    # It has gone on for a while. What InnoDB tells of its locks is old for as long as anybody asks ten times a second.
-    "mariadb": (
-        "SELECT 1 FROM information_schema.processlist "
-        "WHERE db = %s AND command = 'Query' AND time_ms > 100 AND id <> connection_id()"
-    ),
-}
-
-
-def until_somebody_waits(url: URL) -> None:
-    """Return as soon as a statement waits for a lock in a database of a server."""
-    kind = url.get_backend_name()
-    connect: Callable[[URL], Any] = connected_mariadb if kind == "mariadb" else raw_postgresql
-    deadline = time.monotonic() + 10
-    with kept(url, connect) as looking, looking.cursor() as cursor:
-        while True:
-            cursor.execute(_WAITING[kind], (url.database,))
-            if cursor.fetchall():
-                return
-            assert time.monotonic() < deadline, "nobody waits"
-            time.sleep(0.01)
-
-
 _idle: dict[URL, list[Any]] = {}
 
 
@@ -209,7 +184,10 @@ _idle: dict[URL, list[Any]] = {}
 def kept(url: URL, connect: Callable[[URL], ConnectionT]) -> Generator[ConnectionT]:
     """Use a connection that is kept for the next look, since tests look often; a new one if it was ended meanwhile."""
     idle = _idle.setdefault(url, [])
-    connection: ConnectionT = idle.pop() if idle else connect(url)
+    try:
+        connection: ConnectionT = idle.pop()
+    except IndexError:
+        connection = connect(url)
     if not is_alive(connection):
         connection.close()
         connection = connect(url)

@@ -35,9 +35,9 @@ from tests.integration.kit.places import (
     each,
     meanwhile,
     new_tenant,
-    until_somebody_waits,
 )
 from tests.integration.kit.proxy import Proxy
+from tests.integration.kit.waiting import until_somebody_waits
 
 COFFEE = (Line(sku="COFFEE", quantity=1, unit_price=Money("7.00", "EUR")),)
 RETENTION = timedelta(hours=72)

@@ -69,7 +69,7 @@ def empty_postgresql(emptied: psycopg.Connection) -> URL:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s",
         (emptied.info.backend_pid,),
     )
-    emptied.execute("DROP SCHEMA public CASCADE")
+    emptied.execute("DROP SCHEMA IF EXISTS public CASCADE")
     emptied.execute("DROP SCHEMA IF EXISTS shop CASCADE")
     emptied.execute("CREATE SCHEMA public")
     return make_url(POSTGRESQL_SERVER).set(drivername="postgresql+psycopg", database=emptied.info.dbname)

@@ -58,8 +58,8 @@ def test_powertools_python_4483_what_is_idempotent_can_be_asynchronous() -> None
     assert len(done) == 1
 
 
-# aws-powertools/powertools-lambda-typescript#5707 and those around it, #5675, #5678, #5714 and #5715: a record is
-# overwritten, completed or deleted by somebody whose it is not.
+# aws-powertools/powertools-lambda-typescript#5675, #5678 and #5715, and others of that series, of which #5707 is one: a
+# record is overwritten, completed or deleted by somebody whose it is not.
 
 
 def test_powertools_typescript_5707_a_late_holder_overwrites_nothing(
@@ -95,7 +95,7 @@ def test_powertools_typescript_5675_whoever_is_rejected_deletes_nothing(
     assert rows(place, tenant) == kept
 
 
-def test_powertools_typescript_5678_what_is_under_way_is_held_however_it_was_begun(
+def test_powertools_typescript_5678_what_is_under_way_is_held_until_its_lease_is_over(
     operations: Operations, others: Operations, clock: ManualClock
 ) -> None:
     def work(_run: OperationRun) -> Any:

@@ -164,6 +164,21 @@ def test_pybreaker_3_threads_go_through_one_breaker_at_the_same_time(
         assert len(list(pool.map(lambda _: policy.call(all_inside.wait, 20), range(8)))) == 8
 
 
+@pytest.mark.parametrize("switch", [CircuitBreaker.reset, CircuitBreaker.force_open])
+def test_a_shadow_that_is_switched_meanwhile_lets_the_call_through(
+    switch: Callable[[CircuitBreaker], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = opened(CircuitBreaker("psp", mode=BreakerMode.SHADOW))
+
+    def meanwhile(*_told: object) -> None:
+        monkeypatch.undo()
+        switch(breaker)
+
+    # What is told first comes right after the decision.
+    monkeypatch.setattr(breaker, "_announce", meanwhile)
+    assert breaker.acquire()
+
+
 def test_pybreaker_7_a_coroutine_function_that_fails_opens_it(policy_of: Callable[[CircuitBreaker], Policy]) -> None:
     """danielfm/pybreaker#7: what is decorated returns a coroutine, which is a success whatever comes of it."""
     breaker = CircuitBreaker("psp", ConsecutiveFailures(2))

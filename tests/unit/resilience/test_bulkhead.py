@@ -104,7 +104,7 @@ class TooLate:
     def set(self) -> None: ...
 
     async def wait(self, _seconds: float | None) -> bool:
-        self._bulkhead._leave()
+        self._bulkhead._leave(0)
         return False
 
 
@@ -113,7 +113,7 @@ def test_a_place_handed_over_as_a_wait_ends_is_taken() -> None:
     with Policy(bulkhead):
         signal = TooLate(bulkhead)
         bulkhead._queue.append(signal)
-        assert drive(bulkhead._wait(signal))
+        assert drive(bulkhead._wait(signal, 0))
         assert bulkhead.under_way == 1
     assert bulkhead.under_way == 0
 

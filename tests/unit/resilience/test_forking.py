@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orderkit.forking import Guarded
 from orderkit.resilience import (
     Backoff,
     Bulkhead,
@@ -162,7 +163,9 @@ def test_a_child_fails_calls_retries_them_and_counts_that_where_its_parent_was_d
 
 
 @pytest.mark.parametrize("state", CircuitState)
-def test_a_breaker_of_a_child_rejects_what_that_of_its_parent_does(state: CircuitState, clock: ManualClock) -> None:
+def test_a_breaker_of_a_child_rejects_calls_while_that_of_its_parent_is_open(
+    state: CircuitState, clock: ManualClock
+) -> None:
     breaker = CircuitBreaker("psp", ConsecutiveFailures(1), open_for=10)
 
     def passes() -> bool:
@@ -204,11 +207,45 @@ def test_the_calls_of_a_parent_take_no_place_in_its_child() -> None:
 
     def fork() -> bool:
         with held_elsewhere(bulkhead):
-            # The call that forks ends in the child as well, and frees nobody else's place there.
             return in_a_child(lambda: policy.call(lambda: bulkhead.under_way == 1) and bulkhead.under_way == 0)
 
     assert policy.call(fork)
     assert bulkhead.under_way == 0
+
+
+def test_a_call_that_has_forked_frees_no_place_of_others_when_it_ends_in_the_child() -> None:
+    bulkhead = Bulkhead(1)
+    policy = Policy(bulkhead)
+    inside, leave = threading.Event(), threading.Event()
+
+    def fork() -> int:
+        child = os.fork()
+        if not child:
+            signal.alarm(SECONDS)
+            threading.Thread(target=policy.call, args=(lambda: inside.set() or leave.wait(),), daemon=True).start()
+            inside.wait()
+        return child
+
+    child = policy.call(fork)
+    if not child:
+        os._exit(0 if bulkhead.under_way == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert bulkhead.under_way == 0
+
+
+class Unruly(Guarded):
+    """Cannot be renewed."""
+
+    def renew(self) -> None:
+        raise ValueError
+
+
+def test_what_cannot_be_renewed_keeps_nothing_else_from_it(caplog: pytest.LogCaptureFixture) -> None:
+    budgets = [RetryBudget() for _ in range(9)]
+    unruly = [Unruly() for _ in range(9)]
+    with held_elsewhere(*budgets):
+        assert in_a_child(lambda: all(budget.take(throttled=True) for budget in budgets) and len(caplog.records) == 9)
+    assert len(unruly) == 9
 
 
 def test_a_child_asks_a_registry_that_its_parent_was_asking() -> None:
@@ -222,9 +259,5 @@ def test_a_child_writes_to_a_memory_that_its_parent_was_writing_to() -> None:
     backend = MemoryBackend()
     order = order_row("order_1")
 
-    def commits() -> bool:
-        with backend.connect() as storage:
-            return storage.commit(placing(order)).committed
-
-    with held_elsewhere(backend):
-        assert in_a_child(commits)
+    with backend.connect() as storage, held_elsewhere(backend):
+        assert in_a_child(lambda: storage.commit(placing(order)).committed)

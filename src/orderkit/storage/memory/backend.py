@@ -37,7 +37,7 @@ T = TypeVar("T")
 class MemoryStorage:
     """One attempt of one unit of work, opened by `MemoryBackend.connect`."""
 
-    def __init__(self, view: Layer, lock: threading.Lock, *, in_transaction: bool) -> None:
+    def __init__(self, view: Layer, lock: Callable[[], threading.Lock], *, in_transaction: bool) -> None:
         self._view = view
         self._lock = lock
         self._in_transaction = in_transaction
@@ -167,7 +167,7 @@ class MemoryStorage:
             StorageBusy: A key, a number or a locked order is no longer what the transaction found.
             AlreadyExists: An inserted order's id or number has been taken.
         """
-        with self._lock:
+        with self._lock():
             layer = Layer(root)
             for step in self._steps:
                 step(layer)
@@ -177,7 +177,7 @@ class MemoryStorage:
         """Run an operation in a layer of its own, so that one that raises leaves nothing behind."""
         if self.ended:
             raise TransactionEnded
-        with self._lock:
+        with self._lock():
             layer = Layer(self._view)
             result = operation(layer)
             layer.merge_into(self._view)
@@ -196,7 +196,7 @@ class MemoryStorage:
 
 
 class MemoryBackend(Guarded):
-    """Keep orders in memory. Safe to share between threads.
+    """Keep orders in memory. Safe to share between threads; a fork in the middle of a commit of another thread is not.
 
     A transaction sees its own writes over what is committed, holds no lock while its block runs, and is
     checked again as a whole when the block ends.
@@ -225,7 +225,7 @@ class MemoryBackend(Guarded):
             AlreadyExists: An order id or number had been taken when the block ended.
         """
         view = Layer(self._root) if transaction else self._root
-        storage = MemoryStorage(view, self._lock, in_transaction=transaction)
+        storage = MemoryStorage(view, lambda: self._lock, in_transaction=transaction)
         try:
             yield storage
         finally:

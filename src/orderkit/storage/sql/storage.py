@@ -253,7 +253,7 @@ class SqlStorage:
             self.damaged = True
             raise
         finally:
-            # What broke in the middle of a commit is in doubt until the block is over, whatever is still cleaned up.
+            # What broke in the middle of a commit is in doubt while its connection is replaced, too.
             if not (self.damaged and self.phase is Phase.COMMITTING):
                 self.phase = Phase.READING
 
