@@ -104,5 +104,5 @@ def test_dates_are_read_and_those_of_the_past_are_now(when: datetime, now: datet
 @example(10**400)
 @example(float("nan"))
 def test_garbage_is_never_a_reason_to_fail(value: object) -> None:
-    seconds = read_retry_after(value)  # type: ignore[arg-type]
+    seconds = read_retry_after(value)  # type: ignore[arg-type]  # that is what is tried
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)

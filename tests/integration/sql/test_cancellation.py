@@ -78,6 +78,15 @@ async def held_up(session: psycopg.Connection) -> None:
     await asyncio.to_thread(until, lambda: waiting(session))
 
 
+async def placed_halfway(
+    backend: AsyncSqlBackend, order: OrderRow, session: psycopg.Connection, *, transaction: bool
+) -> asyncio.Task[None]:
+    """Begin to place an order; return once its commit waits at the gate."""
+    task = asyncio.create_task(place(backend, order, transaction=transaction))
+    await held_up(session)
+    return task
+
+
 def gated_order() -> OrderRow:
     return order_row(f"gated-{uuid4().hex}")
 
@@ -93,8 +102,7 @@ def test_a_cancelled_commit_is_settled_before_the_caller_is_told(
         order = gated_order()
         async with opened(gated) as backend:
             with closed_gate(session):
-                task = asyncio.create_task(place(backend, order, transaction=transaction))
-                await held_up(session)
+                task = await placed_halfway(backend, order, session, transaction=transaction)
                 task.cancel()
                 await asyncio.sleep(0.05)
                 assert not task.done()
@@ -165,8 +173,7 @@ def test_a_commit_that_does_not_settle_is_unknown(
         order = gated_order()
         async with opened(gated) as backend:
             with closed_gate(session):
-                task = asyncio.create_task(place(backend, order, transaction=transaction))
-                await held_up(session)
+                task = await placed_halfway(backend, order, session, transaction=transaction)
                 task.cancel()
                 with pytest.raises(CommitUnknown):
                     await task
@@ -184,8 +191,7 @@ def test_a_connection_that_goes_while_a_cancellation_waits_leaves_the_commit_unk
         order = gated_order()
         async with opened(gated) as backend:
             with closed_gate(session):
-                task = asyncio.create_task(place(backend, order, transaction=transaction))
-                await held_up(session)
+                task = await placed_halfway(backend, order, session, transaction=transaction)
                 task.cancel()
                 await asyncio.sleep(0.02)
                 await asyncio.to_thread(terminate, session)
@@ -212,8 +218,7 @@ def test_a_cancellation_while_a_lost_connection_is_replaced_leaves_the_commit_un
         order = gated_order()
         async with opened(gated) as backend:
             with closed_gate(session):
-                task = asyncio.create_task(place(backend, order, transaction=transaction))
-                await held_up(session)
+                task = await placed_halfway(backend, order, session, transaction=transaction)
                 await asyncio.to_thread(terminate, session)
                 await replacing.wait()
                 task.cancel()
